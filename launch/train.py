@@ -1,0 +1,73 @@
+"""Train a problem's method and baselines: accelerate launch launch/train.py --problem clutrr [key=value ...]"""
+
+import sys
+from pathlib import Path
+
+try:
+    from problems import find_problem
+    from problems.methods import build_levels
+    from reckoning_betty.command_line import OneSentenceParser, run_command
+    from reckoning_betty.config_io import load_config, save_config
+    from reckoning_betty.errors import UserError
+    from reckoning_betty.guards import NonFiniteError
+    from reckoning_betty.training.engine import Interrupted
+    from reckoning_betty.training.run import Run, print_table, start_trackers
+    from reckoning_betty.training.run_directory import open_run
+except ImportError as error:
+    sys.exit(f"error: {error}")
+
+
+def arguments() -> OneSentenceParser:
+    parser = OneSentenceParser(prog="launch/train.py", description=__doc__)
+    parser.add_argument("--problem", required=True, help="name of a problem, for example clutrr")
+    parser.add_argument("--config", type=Path, help="YAML run config; without it the problem's default one")
+    parser.add_argument("--data", help="folder, file or hub name of real data; without it the embedded generator")
+    parser.add_argument("--output", help="folder of the run; without it the next free one below runs/")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --output, or the latest one")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="config values, for example inner.steps=6")
+    return parser
+
+
+def main() -> None:
+    given = arguments().parse_intermixed_args()
+    problem = find_problem(given.problem)
+    if given.resume and (given.config or given.data or given.overrides):
+        raise UserError("--resume takes the run's own config: leave out --config, --data and key=value.")
+    if given.resume:
+        directory = open_run(given.output, problem.name, resume=True)
+        config = load_config(problem.name, problem.data_config, directory.config, [])
+        splits = problem.load_splits(config.data, config.data_path or None, config.seed)
+    else:
+        overrides = given.overrides + ([f"data_path={given.data}"] if given.data else [])
+        config = load_config(problem.name, problem.data_config, given.config or problem.default_config, overrides)
+        splits = problem.load_splits(config.data, config.data_path or None, config.seed)  # may refuse: before any folder
+        directory = open_run(given.output, problem.name, resume=False)
+        save_config(config, directory.config)
+    accelerator = start_trackers(config, directory)
+    run = Run(
+        config=config,
+        splits=splits,
+        prompts=problem.prompts,
+        build_levels=build_levels,
+        directory=directory,
+        accelerator=accelerator,
+    )
+    print(f"{problem.name}: {', '.join(config.methods)} on {accelerator.device}, in {directory.root}", flush=True)
+    command = f"accelerate launch launch/train.py --problem {problem.name} --output {directory.root} --resume"
+    try:
+        summary = run.execute()
+    except Interrupted as interrupted:
+        raise Interrupted(f"{interrupted}. Go on with: {command}") from None
+    except NonFiniteError as error:
+        raise NonFiniteError(
+            f"{error}. The best checkpoint so far stays in {directory.root}; start anew with a lower "
+            f"{config.method}.learning_rate or inner.initial_rate, or a smaller {config.method}.clip_norm."
+        ) from None
+    finally:
+        accelerator.end_training()
+    print_table(summary)
+    print(f"Checkpoint, summary and plots: {directory.root}")
+
+
+if __name__ == "__main__":
+    run_command(main)

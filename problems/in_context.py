@@ -1,0 +1,53 @@
+"""The single-level baselines: in-context fine-tuning (facts in the prompt) and no facts at all."""
+
+from betty.configs import Config
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from problems.outer_level import OuterLevel
+from reckoning_betty.config import TrainingConfig
+from reckoning_betty.data.collate import ContextRows, TaskEncoder, TokenRows
+from reckoning_betty.data.task import TaskSource
+from reckoning_betty.guards import refuse_non_finite
+from reckoning_betty.inner.losses import answer_nll, knowledge_nll
+
+
+class InContext(OuterLevel):
+    """Fine-tuning on ``facts question answer``, the paper's FT-ICR, or on ``question answer`` without facts.
+
+    L_CE(y | K, x) + w * L_CLM(relevant facts | K, x, y): with w > 0 the model goes on after the answer and recalls the
+    facts that it needed (FT-ICR multi-task), as a term of its own. Without facts there is nothing to recall, so w = 0.
+    """
+
+    def __init__(
+        self,
+        module: PreTrainedModel,
+        training: TrainingConfig,
+        source: TaskSource,
+        encoder: TaskEncoder,
+        knowledge_weight: float,
+        with_facts: bool,
+    ):
+        super().__init__("in_context", module, Config(), training, 0.0, source, encoder)
+        self.knowledge_weight = knowledge_weight if with_facts else 0.0
+        self.with_facts = with_facts
+
+    def get_batch(self) -> ContextRows:
+        self.draw_tasks(self.count - 1)  # Betty counts the step before it asks for the batch
+        if self.with_facts:
+            return self.encoder.in_context(self.tasks, recall=self.knowledge_weight > 0)
+        questions = self.encoder.questions(self.tasks)
+        return ContextRows(answers=questions, recalled=questions.scored.new_zeros(questions.scored.shape))
+
+    def training_step(self, batch: ContextRows) -> Tensor:
+        rows: TokenRows = batch.answers
+        tokens = rows.tokens.flatten(0, 1)
+        logits = self.module(input_ids=tokens, use_cache=False).logits.unflatten(0, rows.tokens.shape[:2])
+        answer = answer_nll(logits, rows.tokens, rows.scored, rows.rows).mean()
+        loss, self.losses = answer, {"answer_loss": answer.detach()}
+        if self.knowledge_weight > 0:
+            recall = knowledge_nll(logits, rows.tokens, batch.recalled, rows.rows).mean()
+            loss = answer + self.knowledge_weight * recall
+            self.losses["knowledge_loss"] = recall.detach()
+        refuse_non_finite("in-context baseline", self.count, None, {**self.losses, "loss": loss})
+        return loss

@@ -1,0 +1,139 @@
+"""Checkpoints: a model folder that plain ``AutoModelForCausalLM.from_pretrained`` loads, plus inner rates and a note.
+
+Everything is safetensors or JSON, so loading executes no code, and a folder appears whole or not at all.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from reckoning_betty.data.collate import Prompts
+from reckoning_betty.errors import UserError
+from reckoning_betty.inner.rates import InnerRates
+from reckoning_betty.models.causal_lm import layer_names, load_pretrained, make_twice_differentiable
+
+RATES_FILE = "inner_rates.safetensors"
+NOTE_FILE = "reckoning.json"
+
+
+@dataclass(slots=True, kw_only=True)
+class Checkpoint:
+    """A trained method, ready to answer."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    method: str
+    problem: str
+    prompts: Prompts
+    rates: InnerRates | None
+    """None for methods without an inner level."""
+    note: dict[str, Any]
+    """What else is known: seed, outer step, validation."""
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write ``folder`` anew; whoever looks sees the old one or the new one."""
+
+    def write(new: Path) -> None:
+        checkpoint.model.save_pretrained(new)
+        checkpoint.tokenizer.save_pretrained(new)
+        note = checkpoint.note | {
+            "method": checkpoint.method,
+            "problem": checkpoint.problem,
+            "prompts": asdict(checkpoint.prompts),
+        }
+        if checkpoint.rates is not None:
+            rates = checkpoint.rates
+            save_file({"log_rates": rates.log_rates.detach().cpu().contiguous()}, new / RATES_FILE)
+            note["inner"] = {"steps": rates.num_steps, "rates": rates.granularity, "rows": rates.row_names}
+        (new / NOTE_FILE).write_text(json.dumps(note, indent=2), encoding="utf-8")
+
+    replace_folder(folder, write)
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read what ``save_checkpoint`` wrote.
+
+    Raises:
+        UserError: no folder, a file missing or damaged, or one from another program.
+    """
+    recover_folder(folder)
+    note_file = folder / NOTE_FILE
+    if not note_file.is_file():
+        below = folder / "checkpoint"
+        hint = f"did you mean {below}?" if (below / NOTE_FILE).is_file() else "give the 'checkpoint' folder of a run."
+        raise UserError(f"--checkpoint {folder} holds no {NOTE_FILE}, so it is no checkpoint of this program: {hint}")
+    try:
+        note = json.loads(note_file.read_text(encoding="utf-8"))
+        prompts = Prompts(**note.pop("prompts"))
+        method, problem, inner = note.pop("method"), note.pop("problem"), note.pop("inner", None)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{note_file} is damaged ({error}): take another checkpoint, or train again.") from None
+    model, tokenizer = load_pretrained(str(folder))
+    rates = None if inner is None else _load_rates(folder / RATES_FILE, inner, model)
+    return Checkpoint(
+        model=make_twice_differentiable(model),
+        tokenizer=tokenizer,
+        method=method,
+        problem=problem,
+        prompts=prompts,
+        rates=rates,
+        note=note,
+    )
+
+
+def _load_rates(file: Path, inner: dict[str, Any], model: PreTrainedModel) -> InnerRates:
+    rates = InnerRates(layer_names(model), inner["steps"], 1.0, inner["rates"])
+    try:
+        log_rates = load_file(file)["log_rates"]
+    except Exception as error:  # safetensors raises its own classes, none of which it exports as stable
+        raise UserError(f"{file} is missing or damaged ({error}): take another checkpoint, or train again.") from None
+    if rates.row_names != inner["rows"] or log_rates.shape != rates.log_rates.shape:
+        raise UserError(f"{file} does not fit the model beside it: the two come from different runs.")
+    with torch.no_grad():
+        rates.log_rates.copy_(log_rates)
+    return rates
+
+
+def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Make ``folder`` what ``write`` writes. A kill in between leaves the old or the new one to ``recover_folder``."""
+    recover_folder(folder)
+    new, old = _beside(folder, "new"), _beside(folder, "old")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    write(new)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(new, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover_folder(folder: Path) -> None:
+    """Undo a replacement that was killed between its two renames: the old folder comes back."""
+    old = _beside(folder, "old")
+    if old.exists():
+        if folder.exists():
+            shutil.rmtree(old)
+        else:
+            os.replace(old, folder)
+
+
+def replace_file(file: Path, write: Callable[[Path], None]) -> None:
+    """Make ``file`` what ``write`` writes, atomically and flushed to disk."""
+    new = _beside(file, "new")
+    write(new)
+    with open(new, "rb") as handle:
+        os.fsync(handle.fileno())
+    os.replace(new, file)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f".{path.name}.{suffix}")

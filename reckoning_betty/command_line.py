@@ -1,0 +1,60 @@
+"""What the scripts in ``launch/`` share: how they end when something is wrong."""
+
+import logging
+import os
+import sys
+import warnings
+from argparse import ArgumentParser
+from collections.abc import Callable
+
+import torch
+import transformers
+
+from reckoning_betty.errors import UserError
+from reckoning_betty.guards import NonFiniteError
+from reckoning_betty.training.engine import Interrupted
+
+BAD_INPUT, DIVERGED, INTERRUPTED = 2, 3, 130
+"""Exit codes; 130 is what shells give for Ctrl-C."""
+
+
+class OneSentenceParser(ArgumentParser):
+    """An argument parser whose errors are one sentence, as all others are."""
+
+    def error(self, message: str) -> None:
+        self.exit(BAD_INPUT, f"error: {message}; {self.prog} --help lists the options.\n")
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Run a script's ``main``; bad input, divergence and Ctrl-C end it with a sentence and an exit code, no traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    _use_all_cores()
+    try:
+        main()
+    except UserError as error:
+        _end(f"error: {error}", BAD_INPUT)
+    except NonFiniteError as error:
+        _end(f"error: {error}", DIVERGED)
+    except Interrupted as interrupted:
+        _end(str(interrupted), INTERRUPTED)
+    except KeyboardInterrupt:
+        _end("Stopped at once.", INTERRUPTED)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _end(f"error: {error.filename}: {error.strerror}; name another file or mend this one.", BAD_INPUT)
+
+
+def _use_all_cores() -> None:
+    """``accelerate launch`` sets one thread; a single process on a CPU is faster with every core."""
+    if not torch.cuda.is_available() and os.environ.get("WORLD_SIZE", "1") == "1":
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_flush_denormal(True)
+    warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*before.*optimizer.step.*")
+
+
+def _end(sentence: str, code: int) -> None:
+    print(sentence, file=sys.stderr)
+    sys.exit(code)

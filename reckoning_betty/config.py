@@ -1,0 +1,176 @@
+"""What a run can be told, one typed dataclass per concern. ``config_io`` fills them from YAML and the command line.
+
+Units are in the field's docstring. A problem's own data options are a dataclass in its reader's module and stand under
+``data``.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from reckoning_betty.errors import UserError
+from reckoning_betty.inner.fast_weights import Form
+from reckoning_betty.inner.rates import Granularity
+
+Method = Literal["reckoning", "in_context", "no_facts"]
+Objective = Literal["single", "multi"]
+
+
+def require(holds: bool, key: str, given: object, allowed: str) -> None:
+    """Raise UserError unless ``holds``; the sentence names the key as it is typed on the command line."""
+    if not holds:
+        raise UserError(f"{key}={given} is not possible: {allowed}.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """The decoder. Without a name, a small GPT-2 from random weights with a word-level tokenizer."""
+
+    name: str = ""
+    """Folder or hub name for ``AutoModelForCausalLM``; empty for the small GPT-2 that the next fields describe."""
+    revision: str = "main"
+    """Branch, tag or commit of a hub model."""
+    trust_remote_code: bool = False
+    """Run modelling code that comes with a hub model."""
+    attention: str = "eager"
+    """Attention implementation. Only ``eager`` is twice differentiable under swapped weights (DESIGN.md section 5)."""
+    layers: int = 2
+    width: int = 64
+    heads: int = 4
+    context: int = 256
+    """Longest sequence, in tokens."""
+
+    def __post_init__(self):
+        require(
+            self.attention == "eager",
+            "model.attention",
+            self.attention,
+            "fused attention has no second derivative, which the hypergradient needs; use model.attention=eager",
+        )
+        for key in ("layers", "width", "heads", "context"):
+            require(getattr(self, key) > 0, f"model.{key}", getattr(self, key), "it must be at least 1")
+        require(self.width % self.heads == 0, "model.width", self.width, f"it must be a multiple of model.heads={self.heads}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InnerConfig:
+    """The inner level: knowledge encoding."""
+
+    steps: int = 4
+    """N, gradient steps on the facts."""
+    initial_rate: float = 0.1
+    """The rate alpha that every step and layer starts from."""
+    rates: Granularity = "per_step_per_layer"
+    """What is learned apart; ``static`` learns nothing."""
+    rate_learning_rate: float = 0.01
+    """Outer learning rate of log alpha; 0.01 means that one outer step changes a rate by about 1%."""
+    fast_weights: Form = "auto"
+    """How the weights of the tasks are held: ``batched`` copies, ``looped`` copies, or by the model's size."""
+
+    def __post_init__(self):
+        require(self.steps >= 1, "inner.steps", self.steps, "RECKONING needs at least 1 inner step")
+        require(self.initial_rate > 0, "inner.initial_rate", self.initial_rate, "inner rates are positive")
+        require(self.rate_learning_rate >= 0, "inner.rate_learning_rate", self.rate_learning_rate, "it cannot be negative")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingConfig:
+    """Outer optimization (AdamW) of one method."""
+
+    steps: int = 1000
+    """Outer steps at most."""
+    tasks_per_step: int = 16
+    learning_rate: float = 1e-3
+    """Of the model's weights, after warm-up."""
+    warmup_steps: int = 100
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    """How the learning rate falls from the end of the warm-up to the last step."""
+    weight_decay: float = 0.0
+    """For weight matrices; never for biases, norms or inner rates."""
+    clip_norm: float = 1.0
+    """Largest global norm of the hypergradient; 0 for no clipping."""
+    validate_every: int = 100
+    """Outer steps between validations."""
+    patience: int = 0
+    """Validations without a better label accuracy before training stops early; 0 for never."""
+
+    def __post_init__(self):
+        for key in ("steps", "tasks_per_step", "validate_every"):
+            require(getattr(self, key) >= 1, key, getattr(self, key), "it must be at least 1")
+        for key in ("warmup_steps", "weight_decay", "clip_norm", "patience"):
+            require(getattr(self, key) >= 0, key, getattr(self, key), "it cannot be negative")
+        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "it must be positive")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationConfig:
+    """Validation during training and the table at the end."""
+
+    max_answer_tokens: int = 8
+    """Cap of greedy decoding, the same for every question, so that no answer's length leaks."""
+    tasks_per_batch: int = 64
+    inner_steps: int = 0
+    """Inner steps at evaluation; 0 for as many as trained."""
+
+    def __post_init__(self):
+        for key in ("max_answer_tokens", "tasks_per_batch"):
+            require(getattr(self, key) >= 1, f"evaluation.{key}", getattr(self, key), "it must be at least 1")
+        require(self.inner_steps >= 0, "evaluation.inner_steps", self.inner_steps, "it cannot be negative")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrackingConfig:
+    """Where metrics go besides ``metrics.jsonl``, through Accelerate."""
+
+    tracker: Literal["none", "tensorboard", "wandb"] = "none"
+    project: str = "reckoning_betty"
+    wandb_mode: Literal["offline", "online"] = "offline"
+    """``online`` needs an account (``wandb login``); ``offline`` writes files to be synchronised later."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """Everything about a run."""
+
+    problem: str
+    seed: int = 0
+    method: Method = "reckoning"
+    """What ``checkpoint/`` holds at the end."""
+    baselines: list[str] = field(default_factory=list)
+    """Further methods trained on the same model and data, for the table and the plots."""
+    objective: Objective = "multi"
+    """``single``: the answer's loss. ``multi``: plus ``knowledge_weight`` times the loss of the relevant facts."""
+    knowledge_weight: float = 0.5
+    save_every: int = 50
+    """Outer steps between saves of the state from which ``--resume`` goes on."""
+    data_path: str = ""
+    """Folder, file or hub name of real data (``--data``); empty for the problem's embedded data."""
+    data: Any = None
+    """The problem's own options."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    inner: InnerConfig = field(default_factory=InnerConfig)
+    reckoning: TrainingConfig = field(default_factory=TrainingConfig)
+    in_context: TrainingConfig = field(default_factory=TrainingConfig)
+    no_facts: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self):
+        methods = ("reckoning", "in_context", "no_facts")
+        for baseline in self.baselines:
+            require(baseline in methods, "baselines", baseline, f"it names methods out of {', '.join(methods)}")
+        require(len(set(self.methods)) == len(self.methods), "baselines", self.baselines, "each method is trained once")
+        require(self.knowledge_weight >= 0, "knowledge_weight", self.knowledge_weight, "it cannot be negative")
+        require(self.save_every >= 1, "save_every", self.save_every, "it must be at least 1")
+
+    @property
+    def methods(self) -> list[str]:
+        """The method and its baselines, in the order in which they are trained."""
+        return [self.method, *self.baselines]
+
+    def training(self, method: str) -> TrainingConfig:
+        return getattr(self, method)
+
+    @property
+    def effective_knowledge_weight(self) -> float:
+        """The weight w of the second term: 0 for the single-task objective."""
+        return self.knowledge_weight if self.objective == "multi" else 0.0

@@ -1,0 +1,179 @@
+"""Tasks into padded token tensors. Letters: B tasks, R rows (facts or questions), T tokens.
+
+Padding is exact: rows are padded on the right, where a causal decoder cannot see it, tasks with fewer rows get empty
+rows, and masks keep both out of every mean, so a padded batch equals its tasks one by one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from reckoning_betty.data.task import Question, Task
+from reckoning_betty.errors import UserError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRows:
+    """Rows of B tasks."""
+
+    tokens: Tensor
+    """Ids, [B, R, T]."""
+    scored: Tensor
+    """bool [B, R, T]: tokens whose likelihood the row is about (a fact's words, an answer)."""
+    rows: Tensor
+    """bool [B, R]: rows that exist; the others are padding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knowledge:
+    """The facts of B tasks, each fact a row of its own."""
+
+    facts: TokenRows
+    relevant: Tensor
+    """bool [B, R]: facts that some question of the task needs; the multi-task objective scores these."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextRows:
+    """Questions with their facts in the prompt, answer and relevant facts following, for in-context fine-tuning."""
+
+    answers: TokenRows
+    """``scored`` marks the answer."""
+    recalled: Tensor
+    """bool [B, R, T]: the tokens of the relevant facts that follow the answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompts:
+    """How facts and questions stand before the model.
+
+    Raises:
+        UserError: a template lacks its placeholder.
+    """
+
+    fact: str = "{fact}"
+    question: str = "{question}"
+    in_context: str = "{facts}\n{question}"
+    because: str = " because {facts}"
+    """What follows the answer in the in-context multi-task objective (paper, appendix; ``research/paper.md`` 3)."""
+
+    def __post_init__(self):
+        needed = {"fact": ("{fact}",), "question": ("{question}",), "in_context": ("{facts}", "{question}")}
+        for name, placeholders in needed.items():
+            for placeholder in placeholders:
+                if placeholder not in getattr(self, name):
+                    raise UserError(f"The prompt '{name}' must contain {placeholder}, but is {getattr(self, name)!r}.")
+
+
+class TaskEncoder:
+    """Turns tasks into tensors with one tokenizer and one set of prompts.
+
+    Args:
+        tokenizer: any tokenizer with an end-of-sequence token, which ends every answer.
+        prompts: templates.
+        device: where the tensors go.
+        max_tokens: longest row that the model can read.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        prompts: Prompts,
+        device: torch.device | str = "cpu",
+        max_tokens: int | None = None,
+    ):
+        self.tokenizer = tokenizer
+        self.prompts = prompts
+        self.device = device
+        self.max_tokens = max_tokens
+        self.end = tokenizer.eos_token_id
+        self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.end
+
+    def knowledge(self, tasks: Sequence[Task]) -> Knowledge:
+        """The facts; all tokens of a fact are scored but the prompt's before it and the row's first."""
+        before, after = self.prompts.fact.split("{fact}", 1)
+        head = len(self._tokenize([before], start=True)[0]) if before.strip() else 0
+        texts = [before + fact + after for task in tasks for fact in task.facts]
+        tokenized = iter(self._tokenize(texts, start=True))
+        rows = [[next(tokenized) for _ in task.facts] for task in tasks]
+        pieces = [[[(row[:head], False), (row[head:], True)] for row in facts] for facts in rows]
+        relevant = self._empty(len(tasks), max(len(task.facts) for task in tasks))
+        for index, task in enumerate(tasks):
+            relevant[index, sorted({fact for question in task.questions for fact in question.relevant})] = True
+        return Knowledge(facts=self._pad(pieces)[0], relevant=relevant.to(self.device))
+
+    def questions(self, tasks: Sequence[Task]) -> TokenRows:
+        """Questions without facts, answers scored."""
+        prompts = [[self.prompts.question.format(question=q.text) for q in task.questions] for task in tasks]
+        return self._answered(tasks, prompts, recall=False)[0]
+
+    def in_context(self, tasks: Sequence[Task], recall: bool) -> ContextRows:
+        """Questions after their facts; with ``recall`` the relevant facts stand again behind the answer."""
+        prompts = [[self._context_prompt(task, q) for q in task.questions] for task in tasks]
+        answers, recalled = self._answered(tasks, prompts, recall)
+        return ContextRows(answers=answers, recalled=recalled)
+
+    def question_prompts(self, tasks: Sequence[Task], with_facts: bool) -> list[list[int]]:
+        """Prompt ids of each task's first question, for decoding."""
+        if with_facts:
+            return self._tokenize([self._context_prompt(task, task.questions[0]) for task in tasks], start=True)
+        return self._tokenize([self.prompts.question.format(question=t.questions[0].text) for t in tasks], start=True)
+
+    def _context_prompt(self, task: Task, question: Question) -> str:
+        return self.prompts.in_context.format(facts="\n".join(task.facts), question=question.text)
+
+    def _answered(
+        self, tasks: Sequence[Task], prompts: Sequence[Sequence[str]], recall: bool
+    ) -> tuple[TokenRows, Tensor]:
+        """Rows ``prompt answer end [because facts end]``; the marks of the answer and of the recalled facts."""
+        questions = [(task, q) for task in tasks for q in task.questions]
+        heads = iter(self._tokenize([prompt for row in prompts for prompt in row], start=True))
+        answers = iter(self._tokenize([f" {q.answer}" for _, q in questions], start=False))
+        tails: list[list[int]] = [[] for _ in questions]
+        if recall:
+            facts = ["\n".join(task.facts[fact] for fact in q.relevant) for task, q in questions]
+            tails = [
+                [*ids, self.end] for ids in self._tokenize([self.prompts.because.format(facts=f) for f in facts], start=False)
+            ]
+        tail = iter(tails)
+        pieces = [
+            [[(next(heads), False), ([*next(answers), self.end], True), (next(tail), None)] for _ in task.questions]
+            for task in tasks
+        ]
+        return self._pad(pieces)
+
+    def _tokenize(self, texts: list[str], start: bool) -> list[list[int]]:
+        """Token ids per text; special tokens of a sequence's beginning only where it begins."""
+        return self.tokenizer(texts, add_special_tokens=start, return_attention_mask=False)["input_ids"]
+
+    def _pad(self, tasks: list[list[list[tuple[list[int], bool | None]]]]) -> tuple[TokenRows, Tensor]:
+        """Rows made of (ids, mark) pieces; mark True is scored, None is recalled, False is neither."""
+        num_rows = max(len(rows) for rows in tasks)
+        length = max(sum(len(ids) for ids, _ in row) for rows in tasks for row in rows)
+        if self.max_tokens is not None and length > self.max_tokens:
+            raise UserError(
+                f"A row of {length} tokens does not fit the model's {self.max_tokens}: shorten facts or questions, "
+                "or take a model with a longer context (model.context for the small GPT-2)."
+            )
+        tokens = torch.full((len(tasks), num_rows, length), self.pad)
+        scored, recalled = self._empty(len(tasks), num_rows, length), self._empty(len(tasks), num_rows, length)
+        exists = self._empty(len(tasks), num_rows)
+        for b, rows in enumerate(tasks):
+            for r, row in enumerate(rows):
+                exists[b, r] = True
+                place = 0
+                for ids, mark in row:
+                    end = place + len(ids)
+                    tokens[b, r, place:end] = torch.tensor(ids, dtype=torch.long)
+                    scored[b, r, place:end] = mark is True
+                    recalled[b, r, place:end] = mark is None
+                    place = end
+        rows_ = TokenRows(tokens=tokens.to(self.device), scored=scored.to(self.device), rows=exists.to(self.device))
+        return rows_, recalled.to(self.device)
+
+    @staticmethod
+    def _empty(*shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=torch.bool)

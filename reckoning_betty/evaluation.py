@@ -1,0 +1,159 @@
+"""Label accuracy by hops: greedy answers from adapted weights, or from a prompt, against the gold answers.
+
+Letters: B tasks, T tokens, V vocabulary.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reckoning_betty.data.collate import TaskEncoder
+from reckoning_betty.data.task import Task
+from reckoning_betty.inner.encode import encode
+from reckoning_betty.inner.fast_weights import Form, start_fast_weights
+from reckoning_betty.inner.losses import answer_nll
+from reckoning_betty.inner.rates import InnerRates
+
+Table = dict[str, dict[str, float | int]]
+"""{hops: {"n": questions, "label_accuracy": share in [0, 1]}}."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What a method says to each task's first question."""
+
+    texts: list[str]
+    nll: Tensor
+    """-log p(y | x) of the gold answer, [tasks], nats."""
+    inner_losses: Tensor
+    """L_CLM of the facts before inner step 0, 1, ... and after the last, [N + 1, tasks]; empty without inner level."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Answerer:
+    """Answers questions with a trained method.
+
+    Args:
+        method: ``reckoning``, ``in_context`` or ``no_facts``.
+        model: theta.
+        rates: alpha, for ``reckoning``.
+        encoder: tasks into tensors.
+        inner_steps: N at evaluation, for ``reckoning``.
+        form: of the fast weights.
+        max_answer_tokens: cap of greedy decoding.
+        tasks_per_batch: how many tasks are answered at once.
+    """
+
+    method: str
+    model: torch.nn.Module
+    rates: InnerRates | None
+    encoder: TaskEncoder
+    inner_steps: int
+    form: Form = "auto"
+    max_answer_tokens: int = 8
+    tasks_per_batch: int = 64
+
+    def answer(self, tasks: Sequence[Task], on_batch: Callable[[int], None] = lambda done: None) -> Answers:
+        """Answer every task's first question; ``on_batch`` hears how many tasks each batch had."""
+        # tasks of like size go together, so that little is padded; results come back in the order asked
+        order = sorted(range(len(tasks)), key=lambda index: len(tasks[index].facts))
+        texts: list[str] = [""] * len(tasks)
+        nll = torch.zeros(len(tasks))
+        columns: list[Tensor] = []
+        for start in range(0, len(order), self.tasks_per_batch):
+            places = order[start : start + self.tasks_per_batch]
+            batch_texts, batch_nll, losses = self._answer_batch([tasks[place] for place in places])
+            nll[places] = batch_nll.cpu()
+            columns.append(losses.cpu())
+            for place, text in zip(places, batch_texts, strict=True):
+                texts[place] = text
+            on_batch(len(places))
+        inner_losses = torch.cat(columns, dim=1)
+        inner_losses[:, torch.tensor(order, dtype=torch.long)] = inner_losses.clone()
+        return Answers(texts=texts, nll=nll, inner_losses=inner_losses)
+
+    def _answer_batch(self, tasks: list[Task]) -> tuple[list[str], Tensor, Tensor]:
+        first_only = [_first_question(task) for task in tasks]
+        logits_of, losses = self._next_logits(tasks)
+        with torch.no_grad():
+            rows = (
+                self.encoder.in_context(first_only, recall=False).answers
+                if self.method == "in_context"
+                else self.encoder.questions(first_only)
+            )
+            nll = answer_nll(logits_of(rows.tokens[:, 0]).unsqueeze(1), rows.tokens, rows.scored, rows.rows)
+            prompts = self.encoder.question_prompts(tasks, with_facts=self.method == "in_context")
+            answers = greedy(logits_of, prompts, self.max_answer_tokens, self.encoder.end, self.encoder.pad, self.encoder.device)
+        return self.encoder.tokenizer.batch_decode(answers, skip_special_tokens=True), nll, losses
+
+    def _next_logits(self, tasks: list[Task]) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+        """The function from tokens [B, T] to logits [B, T, V], and the inner losses on the way to it."""
+        if self.method != "reckoning":
+            return lambda tokens: self.model(input_ids=tokens, use_cache=False).logits, torch.empty(0, len(tasks))
+        facts = self.encoder.knowledge(tasks).facts
+        names = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
+        start = start_fast_weights(self.model, names, len(tasks), self.form)
+        fast, losses = encode(start, facts, self.rates, self.inner_steps)
+        return lambda tokens: fast.logits(tokens.unsqueeze(1)).squeeze(1), losses
+
+
+def greedy(
+    logits_of: Callable[[Tensor], Tensor],
+    prompts: Sequence[list[int]],
+    max_new_tokens: int,
+    end: int,
+    pad: int,
+    device: torch.device | str,
+) -> list[list[int]]:
+    """The likeliest token, one after another, up to the end token (left out) or ``max_new_tokens``.
+
+    The whole row is read again for every token, so nothing but right padding is asked of the model.
+    """
+    rows, answers = [list(prompt) for prompt in prompts], [[] for _ in prompts]
+    open_rows = set(range(len(rows)))
+    for _ in range(max_new_tokens):
+        length = max(len(row) for row in rows)
+        tokens = torch.tensor([row + [pad] * (length - len(row)) for row in rows], device=device)
+        last = torch.tensor([len(row) - 1 for row in rows], device=device)
+        chosen = logits_of(tokens)[torch.arange(len(rows), device=device), last].argmax(-1).tolist()
+        for index in sorted(open_rows):
+            if chosen[index] == end:
+                open_rows.discard(index)
+            else:
+                rows[index].append(chosen[index])
+                answers[index].append(chosen[index])
+        if not open_rows:
+            break
+    return answers
+
+
+def same_answer(given: str, gold: str) -> bool:
+    """Equal after lower-casing and without articles, punctuation and spaces (paper's metric; ``paper.md`` 3)."""
+    return _normalise(given) == _normalise(gold)
+
+
+def accuracy_table(tasks: Sequence[Task], texts: Sequence[str]) -> Table:
+    """Label accuracy of the first questions, by their hops in rising order."""
+    right: dict[int, list[bool]] = defaultdict(list)
+    for task, text in zip(tasks, texts, strict=True):
+        question = task.questions[0]
+        right[question.hops].append(same_answer(text, question.answer))
+    return {str(hops): {"n": len(hits), "label_accuracy": sum(hits) / len(hits)} for hops, hits in sorted(right.items())}
+
+
+def overall(table: Table) -> float:
+    """Label accuracy over all questions of a table."""
+    return sum(row["n"] * row["label_accuracy"] for row in table.values()) / sum(row["n"] for row in table.values())
+
+
+def _first_question(task: Task) -> Task:
+    return Task(facts=task.facts, questions=task.questions[:1], identifier=task.identifier)
+
+
+def _normalise(text: str) -> str:
+    words = re.sub(r"[^\w\s]", "", text.lower()).split()
+    return " ".join(word for word in words if word not in ("a", "an", "the"))

@@ -1,0 +1,39 @@
+"""The losses of both levels, per task. Letters: B tasks, R rows (facts or questions), T tokens, V vocabulary."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def token_nll(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Negative log-likelihood [B, R, T-1] in nats of tokens 1..T-1 given what stands before them."""
+    predicted = logits[..., :-1, :].flatten(0, -2)
+    nll = F.cross_entropy(predicted, tokens[..., 1:].flatten(), reduction="none")
+    return nll.view(tokens[..., 1:].shape)
+
+
+def knowledge_nll(logits: Tensor, tokens: Tensor, scored: Tensor, rows: Tensor) -> Tensor:
+    """L_CLM [B]: mean token NLL per fact, then the mean over the facts that ``rows`` selects.
+
+    L_CLM(theta; K) = 1/|K| sum_f 1/|f| sum_t -log p(f_t | f_<t; theta)      (DESIGN.md section 1)
+
+    Args:
+        logits: [B, R, T, V].
+        tokens: ids [B, R, T].
+        scored: bool [B, R, T]; which tokens count (not padding, not a prompt; the first token of a row never does).
+        rows: bool [B, R]; which facts count. A task without any gives 0.
+    """
+    weights = scored[..., 1:].to(logits.dtype)
+    per_fact = (token_nll(logits, tokens) * weights).sum(-1) / weights.sum(-1).clamp(min=1)
+    return _mean_of(per_fact, rows)
+
+
+def answer_nll(logits: Tensor, tokens: Tensor, scored: Tensor, rows: Tensor) -> Tensor:
+    """L_CE [B]: -log p(y | x) in nats, the answer's tokens summed, then the mean over the task's questions."""
+    weights = scored[..., 1:].to(logits.dtype)
+    return _mean_of((token_nll(logits, tokens) * weights).sum(-1), rows)
+
+
+def _mean_of(values: Tensor, rows: Tensor) -> Tensor:
+    weights = rows.to(values.dtype)
+    return (values * weights).sum(-1) / torch.clamp(weights.sum(-1), min=1)

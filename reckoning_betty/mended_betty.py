@@ -1,0 +1,233 @@
+"""Betty 0.2.1, mended: the only module that knows Betty's defects.
+
+Every mend is a subclass or an override, and ``tests/test_mended_betty.py`` holds a test for each that fails on the
+class it mends. What is mended, in the order of the code below:
+
+1. ``Problem(config=None)`` crashes although None is the default.
+2. Optimizers are rebuilt from class defaults, so parameter groups (learning rate, weight decay) are lost.
+3. Schedulers are rebuilt with them, and ``accelerator.prepare`` would step them once per process.
+4. ``strategy="accelerate"``: the engine reads an ``accelerator`` that nothing creates, and each problem makes its own.
+5. ``strategy="distributed"`` divides by the number of CUDA devices, also where there is none.
+6. ``EarlyStopping`` never sets the ``patience`` that it reads.
+7. Validation runs on rank 0 only, which deadlocks whatever needs all ranks.
+8. ``Engine.run`` cannot go on from a saved step, nothing saves one, and the last step may go unvalidated.
+9. ``IterativeProblem``, the unrolled level, cannot start: ``UnrolledProblem`` takes its place.
+
+Left for the work that needs them: CG for ``cg_alpha`` other than 1, the differentiable AdamW that returns no parameters.
+"""
+
+import os
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from betty.configs import Config, EngineConfig
+from betty.engine import Engine
+from betty.logging.logger_base import get_logger
+from betty.misc.early_stopping import EarlyStopping
+from betty.problems import ImplicitProblem, Problem
+from betty.utils import log_from_loss_dict
+from torch import Tensor
+
+
+class ProblemMends:
+    """Mends 1 to 4, for any of Betty's problem classes; to be named before the class that it mends."""
+
+    def __init__(self, name: str, config: Config | None = None, **options: Any):
+        self._engine_accelerator: Accelerator | None = None
+        super().__init__(name, config if config is not None else Config(), **options)
+
+    @property
+    def accelerator(self) -> Accelerator | None:
+        """The engine's accelerator; the one that Betty makes for each problem is dropped."""
+        return self._engine_accelerator
+
+    @accelerator.setter
+    def accelerator(self, value: Accelerator | None) -> None:
+        pass
+
+    def configure_distributed_training(self, dictionary: dict) -> None:
+        super().configure_distributed_training(dictionary)
+        self._engine_accelerator = dictionary.get("accelerator")
+
+    def patch_optimizer(self) -> None:
+        if self._strategy in ("zero", "fsdp"):
+            super().patch_optimizer()  # these shard the state, so the optimizer has to be rebuilt
+        elif self._strategy == "accelerate" and self.optimizer is not None:
+            self.optimizer = self.accelerator.prepare_optimizer(self.optimizer)
+
+    def patch_scheduler(self) -> None:
+        if self._strategy in ("zero", "fsdp"):
+            super().patch_scheduler()  # it has to follow the rebuilt optimizer
+
+
+class MendedProblem(ProblemMends, Problem):
+    """Betty's ``Problem`` with the mends."""
+
+
+class MendedImplicitProblem(ProblemMends, ImplicitProblem):
+    """Betty's ``ImplicitProblem`` with the mends: a level that owns a module and an optimizer."""
+
+
+class MendedEarlyStopping(EarlyStopping):
+    """Mend 6. Stops after ``tolerance`` validations without improvement; its state can be saved."""
+
+    def __init__(self, metric: str, tolerance: int, mode: str):
+        super().__init__(metric=metric, tolerance=tolerance, mode=mode)
+        self.patience = tolerance
+
+    def state_dict(self) -> dict:
+        return {"best_score": self.best_score, "counter": self.counter}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.best_score, self.counter = state["best_score"], state["counter"]
+
+
+class MendedEngine(Engine):
+    """Mends 4 to 8. ``accelerator`` is used with ``EngineConfig(strategy="accelerate")``; made if not given."""
+
+    def __init__(
+        self,
+        problems: list[Problem],
+        config: EngineConfig | None = None,
+        dependencies: dict | None = None,
+        env: Any = None,
+        accelerator: Accelerator | None = None,
+    ):
+        self.accelerator = accelerator
+        get_logger().setLevel("WARNING")  # Betty prints its progress on stdout, where ours goes
+        super().__init__(problems, config, dependencies, env)
+
+    def parse_config(self) -> None:
+        super().parse_config()
+        if self.config.early_stopping:
+            self.early_stopping = MendedEarlyStopping(
+                self.config.early_stopping_metric,
+                self.config.early_stopping_tolerance,
+                self.config.early_stopping_mode,
+            )
+
+    def configure_systems(self) -> dict:
+        if self._strategy == "accelerate":
+            self.accelerator = self.accelerator or Accelerator()
+            self._world_size = self.accelerator.num_processes
+            self._rank = self.accelerator.process_index
+            self._local_rank = self.accelerator.local_process_index
+            self.device = self.accelerator.device
+        elif self._strategy == "distributed" and not torch.cuda.is_available():
+            dist.init_process_group(backend="gloo")
+            self._world_size, self._rank = dist.get_world_size(), dist.get_rank()
+            self._local_rank = int(os.environ.get("LOCAL_RANK", self._rank))
+            self.device = torch.device("cpu")
+        else:
+            return super().configure_systems()
+        return {
+            "strategy": self._strategy,
+            "backend": self._backend,
+            "world_size": self._world_size,
+            "rank": self._rank,
+            "local_rank": self._local_rank,
+            "accelerator": self.accelerator,
+        }
+
+    def do_validation(self) -> bool:
+        return self.is_implemented("validation")
+
+    def run(self) -> None:
+        """``Engine.run`` from ``global_step`` on, which is 0 unless ``load_state_dict`` moved it."""
+        self.train()
+        while self.global_step < self.train_iters:
+            self.global_step += 1
+            self.train_step()
+            due = self.global_step % self.valid_step == 0 or self.global_step == self.train_iters
+            stop = due and self.do_validation() and self._validate()
+            self.iteration_end()
+            if stop:
+                break
+        self.cleanup()
+
+    def iteration_end(self) -> None:
+        """Called when an iteration and its validation are over: the moment at which state can be saved."""
+
+    def _validate(self) -> bool:
+        """Run ``validation`` on every rank; True if early stopping says so."""
+        self.eval()
+        stats = self.validation() or {}
+        self.logger.info(f"[Validation] [Global Step {self.global_step}] {log_from_loss_dict(stats)}")
+        self.logger.log(stats, tag="validation", step=self.global_step)
+        self.train()
+        return self.early_stopping is not None and self.early_stopping(stats)
+
+    def state_dict(self) -> dict:
+        """Everything a run needs to go on bit for bit: step counters, early stopping, and each problem's state."""
+        return {
+            "global_step": self.global_step,
+            "early_stopping": self.early_stopping.state_dict() if self.early_stopping else None,
+            "counts": {problem.name: problem.count for problem in self.problems},
+            "problems": {problem.name: problem.state_dict() for problem in self.problems if problem.optimizer},
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        self.global_step = state["global_step"]
+        if self.early_stopping:
+            self.early_stopping.load_state_dict(state["early_stopping"])
+        for problem in self.problems:
+            problem._count = state["counts"][problem.name]
+            if problem.name in state["problems"]:
+                problem.load_state_dict(state["problems"][problem.name])
+
+
+class UnrolledProblem(MendedProblem):
+    """Mend 9: a lower level whose updates stay in the autograd graph, so that the upper level differentiates them.
+
+    One engine iteration is one update. A subclass gives ``start`` (the parameters at the beginning of an inner loop),
+    ``training_step``, ``gradients`` and ``update``; what a set of parameters is, it decides itself. The upper level's
+    ``Config(first_order=False)`` asks for the graph of the gradients, ``first_order=True`` leaves it out.
+    """
+
+    def __init__(self, name: str, config: Config | None = None, **options: Any):
+        options.setdefault("module", torch.nn.Identity())  # Betty wants a module; the upper level owns the real one
+        super().__init__(name, config, **options)
+        self.fast: Any = None
+        self.inner_step = 0
+        self._gradients: Any = None
+
+    def start(self) -> Any:
+        """The parameters from which the inner loop starts, connected to what the upper level trains."""
+        raise NotImplementedError
+
+    def gradients(self, loss: Tensor, create_graph: bool) -> Any:
+        """The gradients of ``loss`` with respect to ``self.fast``."""
+        raise NotImplementedError
+
+    def update(self, gradients: Any, inner_step: int) -> Any:
+        """The parameters after inner step ``inner_step`` (0-based), as a differentiable function of ``self.fast``."""
+        raise NotImplementedError
+
+    def on_inner_loop_start(self) -> None:
+        self.fast, self.inner_step = self.start(), 0
+
+    def backward(self, loss, params, paths, create_graph=True, retain_graph=False, allow_unused=True) -> None:
+        self._gradients = self.gradients(loss, create_graph)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        self.fast = self.update(self._gradients, self.inner_step)
+        self._gradients = None
+        self.inner_step += 1
+
+    def parameters(self) -> list[Tensor]:
+        return []  # nothing here is a leaf that an optimizer or a broadcast may touch
+
+    trainable_parameters = parameters
+
+    def zero_grad(self) -> None:
+        pass
+
+    def patch_everything(self) -> None:
+        pass
+
+    def cache_states(self) -> None:
+        raise NotImplementedError("roll_back makes no sense here: every inner loop starts from the upper level")
+
+    recover_states = cache_states

@@ -1,0 +1,139 @@
+"""Load or make a decoder and its tokenizer, ready for twice differentiable fast weights."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from reckoning_betty.config import ModelConfig
+from reckoning_betty.errors import UserError
+from reckoning_betty.models.word_tokenizer import word_tokenizer
+
+logger = logging.getLogger(__name__)
+
+DIFFERENTIABLE_ATTENTION = "eager"
+
+
+def load_model(config: ModelConfig, vocabulary: Sequence[str], seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model and tokenizer that ``config`` asks for.
+
+    Args:
+        config: a hub name or folder, or the shape of the small GPT-2.
+        vocabulary: the problem's words, for the small GPT-2's tokenizer.
+        seed: of the small GPT-2's random weights.
+
+    Raises:
+        UserError: no such folder, hub out of reach, not a decoder, no tokenizer.
+    """
+    if config.name:
+        model, tokenizer = load_pretrained(config.name, config.revision, config.trust_remote_code)
+    else:
+        tokenizer = word_tokenizer(vocabulary)
+        model = small_gpt2(config, tokenizer, seed)
+    return make_twice_differentiable(model), tokenizer
+
+
+def small_gpt2(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> GPT2LMHeadModel:
+    """A GPT-2 from random weights; ReLU, because its derivatives cost least and it learns these tasks as well."""
+    torch.manual_seed(seed)
+    shape = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=config.context,
+        n_embd=config.width,
+        n_layer=config.layers,
+        n_head=config.heads,
+        activation_function="relu",
+        bos_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        attn_implementation=DIFFERENTIABLE_ATTENTION,
+    )
+    return GPT2LMHeadModel(shape)
+
+
+def load_pretrained(
+    name: str, revision: str = "main", trust_remote_code: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A decoder and tokenizer from a folder or the hub, in float32.
+
+    Fast weights need float32: an update of 1e-5 leaves a bfloat16 weight of 0.02 where it was (DESIGN.md section 5).
+    """
+    _refuse_missing_folder(name)
+    options = {"revision": revision, "trust_remote_code": trust_remote_code}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+        model = AutoModelForCausalLM.from_pretrained(
+            name, dtype=torch.float32, attn_implementation=DIFFERENTIABLE_ATTENTION, **options
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = " ".join(str(error).split()).split(". ")[0]
+        raise UserError(
+            f"model.name={name} cannot be loaded as a causal language model with its tokenizer ({reason}); give the "
+            "folder of a saved model, or a hub name while the hub is in reach."
+        ) from None
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"model.name={name}: its tokenizer has no end-of-sequence token, which has to end every answer.")
+    return model, tokenizer
+
+
+def make_twice_differentiable(model: PreTrainedModel) -> PreTrainedModel:
+    """Switch off what gives wrong or no second derivatives (DESIGN.md section 5), with a message where it was on.
+
+    Fused attention has no double backward; per-layer gradient checkpointing recomputes with the wrong fast weights and
+    no error; a compiled module has no double backward. Dropout stays off in training and test alike: the model is
+    always in evaluation mode.
+
+    Raises:
+        UserError: a compiled model.
+    """
+    if isinstance(model, torch._dynamo.eval_frame.OptimizedModule):
+        raise UserError("A compiled model has no second derivative: pass the model itself, without torch.compile.")
+    attention = model.config._attn_implementation
+    if attention != DIFFERENTIABLE_ATTENTION:
+        logger.warning("Attention switched from %s to eager: only eager is twice differentiable.", attention)
+        model.set_attn_implementation(DIFFERENTIABLE_ATTENTION)
+    if getattr(model, "is_gradient_checkpointing", False):
+        logger.warning("Per-layer gradient checkpointing switched off: it recomputes with the wrong fast weights.")
+        model.gradient_checkpointing_disable()
+    return model.eval()
+
+
+def max_tokens(model: PreTrainedModel) -> int | None:
+    """The longest sequence that the model can read, if its config says so."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+
+
+def layer_names(model: PreTrainedModel) -> dict[str, str]:
+    """The layer l that each parameter belongs to, for inner rates: ``embeddings``, ``layer 0`` ..., ``head``.
+
+    Blocks are the first ``ModuleList`` as long as the config's number of layers; outside of it, tables of embeddings
+    (and a head tied to them) are ``embeddings`` and the rest is ``head``.
+    """
+    depth = model.config.get_text_config().num_hidden_layers
+    blocks = [
+        name for name, module in model.named_modules() if isinstance(module, nn.ModuleList) and len(module) == depth
+    ]
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    layers = {}
+    for name, parameter in model.named_parameters():
+        if blocks and name.startswith(f"{blocks[0]}."):
+            layers[name] = f"layer {name.removeprefix(f'{blocks[0]}.').split('.')[0]}"
+        else:
+            layers[name] = "embeddings" if id(parameter) in embeddings else "head"
+    return layers
+
+
+def _refuse_missing_folder(name: str) -> None:
+    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
+    if looks_local and not Path(name).is_dir():
+        raise UserError(f"model.name={name}: there is no such folder; give the folder of a saved model or a hub name.")

@@ -1,0 +1,150 @@
+"""Betty's engine with what a long run needs: validation, best checkpoint, saved state, progress, interruption."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from betty.configs import EngineConfig
+from betty.problems import Problem
+from torch import Tensor
+from tqdm import tqdm
+
+from reckoning_betty.checkpoint import replace_file
+from reckoning_betty.config import TrainingConfig
+from reckoning_betty.data.task import Task
+from reckoning_betty.evaluation import Answerer, accuracy_table, overall
+from reckoning_betty.mended_betty import MendedEngine
+from reckoning_betty.training.metrics import MetricLog
+
+LOG_EVERY = 10
+"""Outer steps over which the logged losses are averaged."""
+
+
+class Interrupted(Exception):
+    """The user asked to stop; the state is saved."""
+
+
+class OuterProblem(Protocol):
+    """What the engine asks of an outer level, besides being a Betty problem."""
+
+    count: int
+    losses: dict[str, Tensor]
+    gradient_norm: Tensor
+
+
+@dataclass(slots=True, kw_only=True)
+class Job:
+    """One method to be trained, and where its results go."""
+
+    method: str
+    training: TrainingConfig
+    answerer: Answerer
+    validation: Sequence[Task]
+    iterations_per_step: int
+    state_file: Path
+    save_every: int
+    save_best: Callable[[dict[str, Any]], None]
+    """Called with a note on the validation whenever it is the best so far."""
+    log: MetricLog
+    stop_asked: Callable[[], bool]
+    """Whether the user asked to stop; read after every outer step."""
+    seconds: float = field(default=0.0)
+    """Training time so far, over all interruptions, without validation."""
+
+
+class TrainingEngine(MendedEngine):
+    """Trains one method. One engine iteration is one inner step, and the last of an inner loop an outer step too."""
+
+    def __init__(
+        self, problems: list[Problem], dependencies: dict, outer: OuterProblem, job: Job, accelerator: Accelerator
+    ):
+        training = job.training
+        config = EngineConfig(
+            train_iters=training.steps * job.iterations_per_step,
+            valid_step=training.validate_every * job.iterations_per_step,
+            strategy="accelerate",
+            early_stopping=training.patience > 0,
+            early_stopping_metric="label_accuracy",
+            early_stopping_mode="max",
+            early_stopping_tolerance=training.patience,
+        )
+        self.outer, self.job = outer, job
+        self.best: tuple[float, float] | None = None
+        self.done = False
+        self._window: list[dict[str, float]] = []
+        self._bar: tqdm | None = None
+        super().__init__(problems, config, dependencies, accelerator=accelerator)
+
+    def train_to_end(self) -> None:
+        """Run from the saved state, if there is one, to the last step or early stopping; save the state as done.
+
+        Raises:
+            Interrupted: the user asked to stop.
+            NonFiniteError: a loss or gradient is not finite; the state saved last and the best checkpoint stay.
+        """
+        self.load_saved_state()
+        if self.done:
+            return
+        total = self.job.training.steps
+        with tqdm(total=total, initial=self.outer.count, desc=self.job.method, unit="step", mininterval=1) as self._bar:
+            self.run()
+        self.done = True
+        self.save_state()
+
+    def train_step(self) -> None:
+        start = time.perf_counter()
+        super().train_step()
+        self.job.seconds += time.perf_counter() - start
+
+    def iteration_end(self) -> None:
+        if self.global_step % self.job.iterations_per_step:
+            return
+        step, job = self.outer.count, self.job
+        self._record(step)
+        asked = job.stop_asked()
+        if asked or step % job.save_every == 0 or step % job.training.validate_every == 0:
+            self.save_state()
+        if asked:
+            raise Interrupted(f"{job.method}: stopped at outer step {step} of {job.training.steps}")
+
+    def validation(self) -> dict[str, float]:
+        """Label accuracy and answer loss on the validation tasks; the best so far is kept as the checkpoint."""
+        job, step = self.job, self.outer.count
+        answers = job.answerer.answer(job.validation)
+        accuracy, nll = overall(accuracy_table(job.validation, answers.texts)), answers.nll.mean().item()
+        stats = {"label_accuracy": accuracy, "answer_loss": nll}
+        job.log.write(job.method, step, {f"validation_{name}": value for name, value in stats.items()})
+        if self.best is None or (accuracy, -nll) > self.best:
+            self.best = (accuracy, -nll)
+            job.save_best({"outer_step": step, "validation": stats})
+        if self._bar is not None:
+            self._bar.set_postfix(validation=f"{accuracy:.1%}", best=f"{self.best[0]:.1%}")
+        return stats
+
+    def save_state(self) -> None:
+        """Write everything that ``load_saved_state`` needs to go on bit for bit, in one atomic file."""
+        state = self.state_dict() | {"best": self.best, "done": self.done, "seconds": self.job.seconds}
+        replace_file(self.job.state_file, lambda new: torch.save(state, new))
+
+    def load_saved_state(self) -> None:
+        if not self.job.state_file.exists():
+            return
+        state = torch.load(self.job.state_file, weights_only=True, map_location=self.device)
+        self.load_state_dict(state)
+        self.best = None if state["best"] is None else tuple(state["best"])
+        self.done, self.job.seconds = state["done"], state["seconds"]
+        self.job.log.forget_after(self.job.method, self.outer.count)
+
+    def _record(self, step: int) -> None:
+        values = {name: loss.item() for name, loss in self.outer.losses.items()}
+        self._window.append(values | {"gradient_norm": self.outer.gradient_norm.item()})
+        self._bar.update()
+        if step % LOG_EVERY == 0:
+            means = {name: sum(entry[name] for entry in self._window) / len(self._window) for name in self._window[0]}
+            self.job.log.write(self.job.method, step, means | {"seconds": self.job.seconds})
+            self._bar.set_description(f"{self.job.method} loss {means['answer_loss']:.3f}")
+            self._window.clear()

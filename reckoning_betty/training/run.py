@@ -1,0 +1,239 @@
+"""A whole run: every method trained, chosen on validation, reported on test; then the summary, table and plots."""
+
+import json
+import logging
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.tracking import LoggerType
+from tqdm import tqdm
+
+from reckoning_betty import plots
+from reckoning_betty.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from reckoning_betty.config import RunConfig
+from reckoning_betty.data.collate import Prompts, TaskEncoder
+from reckoning_betty.data.task import Splits, Task
+from reckoning_betty.errors import UserError
+from reckoning_betty.evaluation import Answerer, accuracy_table
+from reckoning_betty.models.causal_lm import load_model, max_tokens
+from reckoning_betty.report import accuracy_lines
+from reckoning_betty.training.engine import Job, TrainingEngine
+from reckoning_betty.training.metrics import MetricLog, read_metrics
+from reckoning_betty.training.run_directory import (
+    RunDirectory,
+    commit,
+    peak_memory_mib,
+    versions,
+    write_json,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class StopOnCtrlC:
+    """Notes the first Ctrl-C, for the next moment at which the state is whole; the second stops at once."""
+
+    asked: bool = False
+    _before: Any = field(default=None, repr=False)
+
+    def __enter__(self) -> "StopOnCtrlC":
+        self._before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, number: int, frame: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        tqdm.write("Stopping after this step (Ctrl-C again stops at once, and the steps since the last save are lost).")
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """Trains and reports ``config.methods`` on ``splits``.
+
+    Args:
+        config: resolved.
+        splits: the tasks.
+        prompts: the problem's.
+        build_levels: ``problems.methods.build_levels``.
+        directory: where everything is written.
+        accelerator: device and trackers.
+    """
+
+    config: RunConfig
+    splits: Splits
+    prompts: Prompts
+    build_levels: Callable[..., Any]
+    directory: RunDirectory
+    accelerator: Accelerator
+
+    def execute(self) -> dict[str, Any]:
+        """Run what is not done yet; returns the summary.
+
+        Raises:
+            Interrupted: Ctrl-C; the state is saved.
+            NonFiniteError: training diverged; the best checkpoint and the last state stay.
+        """
+        results = {}
+        with StopOnCtrlC() as stop:
+            for method in self.config.methods:
+                result_file = self.directory.result(method)
+                if not result_file.exists():
+                    write_json(result_file, self._train_and_report(method, stop))
+                results[method] = json.loads(result_file.read_text(encoding="utf-8"))
+        summary = self._summary(results)
+        write_json(self.directory.summary, summary)
+        self._draw(results)
+        return summary
+
+    def _train_and_report(self, method: str, stop: StopOnCtrlC) -> dict[str, Any]:
+        config, start = self.config, time.perf_counter()
+        model, tokenizer = load_model(config.model, self.splits.vocabulary, config.seed)
+        encoder = TaskEncoder(tokenizer, self.prompts, self.accelerator.device, max_tokens(model))
+        levels = self.build_levels(method, config, model, self.splits.train, encoder, self.accelerator.device)
+        folder = self.directory.checkpoint(method, config.method)
+
+        def save_best(note: dict[str, Any]) -> None:
+            checkpoint = Checkpoint(
+                model=model,
+                tokenizer=tokenizer,
+                method=method,
+                problem=config.problem,
+                prompts=self.prompts,
+                rates=levels.rates,
+                note=note | {"seed": config.seed, "objective": config.objective, "data": asdict(config.data)},
+            )
+            save_checkpoint(folder, checkpoint)
+
+        job = Job(
+            method=method,
+            training=config.training(method),
+            answerer=self._answerer(method, model, levels.rates, encoder),
+            validation=self.splits.validation,
+            iterations_per_step=levels.iterations_per_step,
+            state_file=self.directory.state(method),
+            save_every=config.save_every,
+            save_best=save_best,
+            log=MetricLog(self.directory.metrics, self.accelerator),
+            stop_asked=lambda: stop.asked,
+        )
+        engine = TrainingEngine(levels.problems, levels.dependencies, levels.outer, job, self.accelerator)
+        engine.train_to_end()
+        steps = levels.outer.count
+        best = load_checkpoint(folder)
+        answerer = self._answerer(method, best.model.to(self.accelerator.device), best.rates, encoder)
+        tables, inner_losses = {}, []
+        for split, tasks in (("validation", self.splits.validation), ("test", self.splits.test)):
+            tables[split], inner_losses = self._evaluate(answerer, tasks, f"{method} {split}")
+        return {
+            "label_accuracy": tables,
+            "steps": steps,
+            "best_step": best.note["outer_step"],
+            "training_seconds": job.seconds,
+            "seconds": time.perf_counter() - start,
+            "tasks_per_second": steps * job.training.tasks_per_step / job.seconds,
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "inner_losses": inner_losses,
+        }
+
+    def _answerer(self, method: str, model: torch.nn.Module, rates: Any, encoder: TaskEncoder) -> Answerer:
+        evaluation = self.config.evaluation
+        return Answerer(
+            method=method,
+            model=model,
+            rates=rates,
+            encoder=encoder,
+            inner_steps=evaluation.inner_steps or self.config.inner.steps,
+            form=self.config.inner.fast_weights,
+            max_answer_tokens=evaluation.max_answer_tokens,
+            tasks_per_batch=evaluation.tasks_per_batch,
+        )
+
+    def _evaluate(self, answerer: Answerer, tasks: list[Task], what: str) -> tuple[dict, list[float]]:
+        """The table by hops and the mean inner loss before and after each inner step."""
+        if not tasks:
+            return {}, []
+        with tqdm(total=len(tasks), desc=what, unit="task", mininterval=1) as bar:
+            answers = answerer.answer(tasks, on_batch=bar.update)
+        return accuracy_table(tasks, answers.texts), answers.inner_losses.mean(dim=1).tolist()
+
+    def _summary(self, results: dict[str, dict]) -> dict[str, Any]:
+        main = results[self.config.method]
+        accuracy = {
+            method: {
+                split: {hops: row["label_accuracy"] for hops, row in table.items()}
+                for split, table in result["label_accuracy"].items()
+            }
+            for method, result in results.items()
+        }
+        return {
+            "problem": self.config.problem,
+            "method": self.config.method,
+            "objective": self.config.objective,
+            "seed": self.config.seed,
+            "label_accuracy": accuracy,
+            "tasks_per_second": main["tasks_per_second"],
+            "peak_memory_mib": peak_memory_mib(),
+            "seconds": sum(result["seconds"] for result in results.values()),
+            "methods": {
+                method: {key: value for key, value in result.items() if key != "label_accuracy"}
+                for method, result in results.items()
+            },
+            "questions": {split: sum(r["n"] for r in table.values()) for split, table in main["label_accuracy"].items()},
+            "versions": versions(),
+            "commit": commit(),
+        }
+
+    def _draw(self, results: dict[str, dict]) -> None:
+        self.directory.plots.mkdir(exist_ok=True)
+        folder, metrics = self.directory.plots, read_metrics(self.directory.metrics)
+        plots.learning_curve(metrics, folder / "learning_curve.png")
+        tables = {method: result["label_accuracy"]["test"] for method, result in results.items()}
+        if any(tables.values()):
+            plots.accuracy_by_hops(tables, folder / "label_accuracy.png")
+        if "reckoning" in results:
+            plots.inner_losses(results["reckoning"]["inner_losses"], folder / "inner_losses.png")
+            rates = load_checkpoint(self.directory.checkpoint("reckoning", self.config.method)).rates
+            plots.inner_rates(rates, folder / "inner_rates.png")
+
+
+def start_trackers(config: RunConfig, directory: RunDirectory) -> Accelerator:
+    """The accelerator, with the tracker that the config asks for.
+
+    Raises:
+        UserError: the tracker's package is not installed, or several processes were launched.
+    """
+    tracker = config.tracking.tracker
+    try:
+        accelerator = Accelerator(log_with=None if tracker == "none" else tracker, project_dir=directory.root)
+    except (ValueError, ImportError) as error:
+        raise UserError(f"tracking.tracker={tracker} is not possible ({error}); pip install {tracker}.") from None
+    if tracker != "none" and not accelerator.log_with:
+        raise UserError(f"tracking.tracker={tracker}: its package is missing; type: pip install {tracker}")
+    if accelerator.num_processes > 1:
+        raise UserError(
+            f"{accelerator.num_processes} processes were launched, and training takes one: "
+            "launch with --num_processes 1 (the hypergradient is not reduced over processes yet)."
+        )
+    options = {"wandb": {"mode": config.tracking.wandb_mode, "dir": str(directory.root)}}
+    if tracker != "none":
+        accelerator.init_trackers(
+            config.tracking.project, init_kwargs=options if tracker == LoggerType.WANDB.value else {}
+        )
+    return accelerator
+
+
+def print_table(summary: dict[str, Any]) -> None:
+    """The label accuracy of every method by hops, on test or, without test tasks, on validation."""
+    split = "test" if any(tables["test"] for tables in summary["label_accuracy"].values()) else "validation"
+    tables = {method: tables[split] for method, tables in summary["label_accuracy"].items()}
+    print("\n".join(accuracy_lines(tables, f"Label accuracy by hops ({split}, %)")))

@@ -1,0 +1,107 @@
+"""The files of a run: where they are, what a finished method left, and the summary."""
+
+import json
+import resource
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from reckoning_betty.checkpoint import replace_file
+from reckoning_betty.errors import UserError
+
+PACKAGES = ("torch", "betty-ml", "transformers", "accelerate", "reckoning_betty")
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """Paths below one run's folder."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        return self.root / "summary.json"
+
+    @property
+    def plots(self) -> Path:
+        return self.root / "plots"
+
+    def checkpoint(self, method: str, main_method: str) -> Path:
+        """The main method's checkpoint is ``checkpoint/``; those of the baselines stand below ``baselines/``."""
+        return self.root / "checkpoint" if method == main_method else self.root / "baselines" / method
+
+    def state(self, method: str) -> Path:
+        """Where a run goes on from."""
+        return self.root / "resume" / f"{method}.pt"
+
+    def result(self, method: str) -> Path:
+        """What a finished method reports."""
+        return self.root / "resume" / f"{method}.json"
+
+
+def open_run(output: str | None, problem: str, resume: bool) -> RunDirectory:
+    """The run's folder: a new one, or with ``resume`` one that is there.
+
+    Without ``output``, runs are numbered below ``runs/``, and the latest of the problem is resumed.
+
+    Raises:
+        UserError: the folder holds a run and ``resume`` was not asked for, or the other way round.
+    """
+    numbered = sorted(Path("runs").glob(f"{problem}-[0-9][0-9][0-9]"))
+    if output is not None:
+        run = RunDirectory(Path(output))
+    elif resume:
+        if not numbered:
+            raise UserError(f"--resume: there is no run of {problem} below runs/; name its folder with --output.")
+        run = RunDirectory(numbered[-1])
+    else:
+        number = int(numbered[-1].name[-3:]) + 1 if numbered else 1
+        run = RunDirectory(Path("runs") / f"{problem}-{number:03d}")
+    if run.root.exists() and not run.root.is_dir():
+        raise UserError(f"--output {run.root} is a file; name a folder.")
+    if resume and not run.config.is_file():
+        raise UserError(f"--resume: {run.root} holds no run to go on with; leave --resume out to start one there.")
+    if not resume and run.root.exists() and any(run.root.iterdir()):
+        raise UserError(f"{run.root} is not empty: add --resume to go on with the run in it, or name another --output.")
+    try:
+        (run.root / "resume").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output {run.root} cannot be made ({error.strerror}); name a folder you may write to.") from None
+    return run
+
+
+def write_json(file: Path, content: dict[str, Any]) -> None:
+    """Atomically, readable by people."""
+    replace_file(file, lambda new: new.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8"))
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide about numbers."""
+    return {package: version(package) for package in PACKAGES}
+
+
+def commit() -> str | None:
+    """The commit of the checkout that the code runs from, with '-dirty' if it was changed; None outside of git."""
+    here = Path(__file__).resolve().parent
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=here, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip()
+
+
+def peak_memory_mib() -> float:
+    """The process's largest resident size so far, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -16,7 +16,7 @@ $(READY): pyproject.toml .ci/constraints.txt
 	touch $(READY)
 
 train: $(READY)
-	$(BIN)/accelerate launch --config_file engine_configs/accelerate/one_process.yaml launch/train.py --problem clutrr
+	$(BIN)/accelerate launch --quiet --config_file engine_configs/accelerate/one_process.yaml launch/train.py --problem clutrr
 
 test: $(READY)
 	$(BIN)/python -m pytest

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -94,7 +94,7 @@ def make_twice_differentiable(model: PreTrainedModel) -> PreTrainedModel:
     always in evaluation mode.
 
     Raises:
-        UserError: a compiled model.
+        UserError: a compiled model, or one whose earlier tokens see later ones.
     """
     if isinstance(model, torch._dynamo.eval_frame.OptimizedModule):
         raise UserError("A compiled model has no second derivative: pass the model itself, without torch.compile.")
@@ -102,10 +102,31 @@ def make_twice_differentiable(model: PreTrainedModel) -> PreTrainedModel:
     if attention != DIFFERENTIABLE_ATTENTION:
         logger.warning("Attention switched from %s to eager: only eager is twice differentiable.", attention)
         model.set_attn_implementation(DIFFERENTIABLE_ATTENTION)
-    if getattr(model, "is_gradient_checkpointing", False):
+    if model.is_activation_checkpointing:
         logger.warning("Per-layer gradient checkpointing switched off: it recomputes with the wrong fast weights.")
         model.gradient_checkpointing_disable()
-    return model.eval()
+    for module in model.modules():
+        if hasattr(module, "warn_if_padding_and_no_attention_mask"):
+            # it looks into the tokens, which vmap forbids, to warn of padding, which is exact here (data/collate.py)
+            module.warn_if_padding_and_no_attention_mask = _no_warning
+    model.eval()
+    _refuse_later_tokens_seen(model)
+    return model
+
+
+def _no_warning(input_ids: Tensor, attention_mask: Tensor | None) -> None:
+    pass
+
+
+@torch.no_grad()
+def _refuse_later_tokens_seen(model: PreTrainedModel) -> None:
+    """Padding on the right is exact only if no token sees a later one; encoders loaded as decoders fail this."""
+    tokens = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 4]], device=model.device)
+    first, second = model(input_ids=tokens, use_cache=False).logits[:, :3]
+    if not torch.allclose(first, second, rtol=1e-4, atol=1e-5):
+        raise UserError(
+            f"{type(model).__name__} is not causal, its earlier tokens see later ones: give a decoder-only model."
+        )
 
 
 def max_tokens(model: PreTrainedModel) -> int | None:

@@ -8,10 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from reckoning_betty import __version__
 from reckoning_betty.checkpoint import replace_file
 from reckoning_betty.errors import UserError
 
-PACKAGES = ("torch", "betty-ml", "transformers", "accelerate", "reckoning_betty")
+PACKAGES = ("torch", "betty-ml", "transformers", "accelerate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def write_json(file: Path, content: dict[str, Any]) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of the packages that decide about numbers."""
-    return {package: version(package) for package in PACKAGES}
+    return {"reckoning_betty": __version__} | {package: version(package) for package in PACKAGES}
 
 
 def commit() -> str | None:

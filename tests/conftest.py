@@ -1,0 +1,100 @@
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+# torch warns at import about some systems' NumPy builds and Betty's third-party imports about their own successors;
+# importing them here, once, keeps "warnings are errors" for our own code.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import betty.problems
+    import transformers
+
+from reckoning_betty.data.collate import Prompts, TaskEncoder
+from reckoning_betty.data.task import Question, Task
+from reckoning_betty.models.causal_lm import make_twice_differentiable
+from reckoning_betty.models.word_tokenizer import word_tokenizer
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder of real data and weights beside the checkout."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no real data: {SHARED} is not there")
+    return SHARED
+
+
+@pytest.fixture
+def float64():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return word_tokenizer("a b c d e f g is of x ? y z".split())
+
+
+@pytest.fixture
+def encoder(tokenizer):
+    return TaskEncoder(tokenizer, Prompts())
+
+
+@pytest.fixture(scope="session")
+def ragged_tasks():
+    """Two tasks that differ in the number and length of facts, questions and answers; one fact is a distractor."""
+    return [
+        Task(
+            facts=("a is b", "c is d of e"),
+            questions=(Question(text="x a ?", answer="y", hops=1, relevant=(0,)),),
+        ),
+        Task(
+            facts=("g is f of e a", "b c", "d e a"),
+            questions=(
+                Question(text="x ?", answer="z", hops=1, relevant=(0,)),
+                Question(text="x b c ?", answer="y z", hops=1, relevant=(1,)),
+            ),
+        ),
+    ]
+
+
+def tiny_gpt2(vocabulary: int, **options):
+    config = transformers.GPT2Config(
+        vocab_size=vocabulary, n_positions=64, n_embd=8, n_layer=2, n_head=2, bos_token_id=1, eos_token_id=1, **options
+    )
+    return _seeded(transformers.GPT2LMHeadModel, config)
+
+
+def tiny_llama(vocabulary: int, **options):
+    config = transformers.LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=8,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=64,
+        bos_token_id=1,
+        eos_token_id=1,
+        **options,
+    )
+    return _seeded(transformers.LlamaForCausalLM, config)
+
+
+def _seeded(model_class, config):
+    torch.manual_seed(0)
+    config._attn_implementation = "eager"
+    model = model_class(config)
+    with torch.no_grad():
+        for parameter in model.parameters():  # larger than the default, so that every derivative is far from 0
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    return make_twice_differentiable(model)
+
+
+MODELS = {"gpt2": tiny_gpt2, "llama": tiny_llama}
+assert betty.problems  # imported for its warnings alone

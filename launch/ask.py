@@ -27,9 +27,7 @@ def main() -> None:
     given = arguments().parse_args()
     checkpoint = load_checkpoint(given.checkpoint)
     facts = read_facts(given.facts)
-    answerer = answerer_of(
-        checkpoint, torch.device("cuda" if torch.cuda.is_available() else "cpu"), given.inner_steps
-    )
+    answerer = answerer_of(checkpoint, torch.device("cuda" if torch.cuda.is_available() else "cpu"), given.inner_steps)
     strange = unknown_words(checkpoint.tokenizer, [*facts, *given.question])
     if strange:
         print(f"note: the model has never seen {', '.join(strange)}, and reads each as unknown.", file=sys.stderr)

@@ -40,7 +40,9 @@ def main() -> None:
     else:
         overrides = given.overrides + ([f"data_path={given.data}"] if given.data else [])
         config = load_config(problem.name, problem.data_config, given.config or problem.default_config, overrides)
-        splits = problem.load_splits(config.data, config.data_path or None, config.seed)  # may refuse: before any folder
+        splits = problem.load_splits(
+            config.data, config.data_path or None, config.seed
+        )  # may refuse: before any folder
         directory = open_run(given.output, problem.name, resume=False)
         save_config(config, directory.config)
     accelerator = start_trackers(config, directory)

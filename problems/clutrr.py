@@ -3,11 +3,11 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from problems.registry import NamedProblem
+from reckoning_betty.config import require
 from reckoning_betty.data.clutrr import ClutrrGenerator, Form, Names, Noise, read_clutrr, read_clutrr_tests
 from reckoning_betty.data.collate import Prompts
 from reckoning_betty.data.task import Splits, Task
-
-from problems.registry import NamedProblem
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +38,11 @@ class ClutrrConfig:
     """Real data: ``original`` names, ``shuffled`` anew at every draw in training, or ``letters`` as in CLUTRR-SG."""
     validation_fraction: float = 0.05
     """Real data: share of the training stories that validation takes where there is no validation file."""
+
+    def __post_init__(self):
+        stories = self.validation_stories
+        require(stories >= 1, "data.validation_stories", stories, "the best checkpoint is chosen on at least 1")
+        require(self.test_stories >= 0, "data.test_stories", self.test_stories, "it cannot be negative")
 
 
 def load_splits(options: ClutrrConfig, path: str | None, seed: int) -> Splits:

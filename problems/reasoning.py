@@ -65,7 +65,9 @@ class Reasoning(OuterLevel):
         loss, self.losses = answer, {"answer_loss": answer.detach()}
         if self.knowledge_weight > 0:
             facts = self.knowledge.facts
-            recall = knowledge_nll(fast.logits(facts.tokens), facts.tokens, facts.scored, self.knowledge.relevant).mean()
+            recall = knowledge_nll(
+                fast.logits(facts.tokens), facts.tokens, facts.scored, self.knowledge.relevant
+            ).mean()
             loss = answer + self.knowledge_weight * recall
             self.losses["knowledge_loss"] = recall.detach()
         refuse_non_finite("outer level (reasoning)", self.count, None, {**self.losses, "loss": loss})

@@ -14,10 +14,14 @@ from reckoning_betty.errors import UserError
 
 
 class LoadSplits(Protocol):
+    """Signature of ``NamedProblem.load_splits``."""
+
     def __call__(self, options: Any, path: str | None, seed: int) -> Splits: ...
 
 
 class LoadTestSplits(Protocol):
+    """Signature of ``NamedProblem.load_test_splits``."""
+
     def __call__(self, options: Any, path: str | None, seed: int) -> dict[str, list[Task]]: ...
 
 

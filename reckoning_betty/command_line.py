@@ -26,7 +26,7 @@ class OneSentenceParser(ArgumentParser):
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run a script's ``main``; bad input, divergence and Ctrl-C end it with a sentence and an exit code, no traceback."""
+    """Run a script's ``main``; bad input, divergence and Ctrl-C end it with a sentence and an exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

@@ -48,7 +48,12 @@ class ModelConfig:
         )
         for key in ("layers", "width", "heads", "context"):
             require(getattr(self, key) > 0, f"model.{key}", getattr(self, key), "it must be at least 1")
-        require(self.width % self.heads == 0, "model.width", self.width, f"it must be a multiple of model.heads={self.heads}")
+        require(
+            self.width % self.heads == 0,
+            "model.width",
+            self.width,
+            f"it must be a multiple of model.heads={self.heads}",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +74,9 @@ class InnerConfig:
     def __post_init__(self):
         require(self.steps >= 1, "inner.steps", self.steps, "RECKONING needs at least 1 inner step")
         require(self.initial_rate > 0, "inner.initial_rate", self.initial_rate, "inner rates are positive")
-        require(self.rate_learning_rate >= 0, "inner.rate_learning_rate", self.rate_learning_rate, "it cannot be negative")
+        require(
+            self.rate_learning_rate >= 0, "inner.rate_learning_rate", self.rate_learning_rate, "it cannot be negative"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,12 +100,13 @@ class TrainingConfig:
     patience: int = 0
     """Validations without a better label accuracy before training stops early; 0 for never."""
 
-    def __post_init__(self):
+    def check(self, method: str) -> None:
+        """Refuse what is out of range, by the key under ``method``, which this section alone does not know."""
         for key in ("steps", "tasks_per_step", "validate_every"):
-            require(getattr(self, key) >= 1, key, getattr(self, key), "it must be at least 1")
+            require(getattr(self, key) >= 1, f"{method}.{key}", getattr(self, key), "it must be at least 1")
         for key in ("warmup_steps", "weight_decay", "clip_norm", "patience"):
-            require(getattr(self, key) >= 0, key, getattr(self, key), "it cannot be negative")
-        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "it must be positive")
+            require(getattr(self, key) >= 0, f"{method}.{key}", getattr(self, key), "it cannot be negative")
+        require(self.learning_rate > 0, f"{method}.learning_rate", self.learning_rate, "it must be positive")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,6 +164,9 @@ class RunConfig:
 
     def __post_init__(self):
         methods = ("reckoning", "in_context", "no_facts")
+        for method in methods:
+            self.training(method).check(method)
+        require(0 <= self.seed < 2**63, "seed", self.seed, "it must lie between 0 and 2**63 - 1")
         for baseline in self.baselines:
             require(baseline in methods, "baselines", baseline, f"it names methods out of {', '.join(methods)}")
         require(len(set(self.methods)) == len(self.methods), "baselines", self.baselines, "each method is trained once")

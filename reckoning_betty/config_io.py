@@ -10,8 +10,11 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from reckoning_betty.checkpoint import replace_file
 from reckoning_betty.config import RunConfig
 from reckoning_betty.errors import UserError
+
+_MISSING = object()
 
 
 def load_config(problem: str, data_config: type, file: Path | None, overrides: Sequence[str]) -> RunConfig:
@@ -32,7 +35,26 @@ def load_config(problem: str, data_config: type, file: Path | None, overrides: S
     layers += [(f"'{override}'", layer) for override, layer in _read_overrides(overrides)]
     config = _merge(schema, layers)
     if config.problem != problem:
-        raise UserError(f"The config is for problem '{config.problem}', not '{problem}': use --problem {config.problem}.")
+        raise UserError(
+            f"The config is for problem '{config.problem}', not '{problem}': use --problem {config.problem}."
+        )
+    return config
+
+
+def load_saved_config(problem: str, data_config: type, file: Path) -> RunConfig:
+    """What ``save_config`` wrote.
+
+    Raises:
+        UserError: as ``load_config``, and for a file that lacks a key: a default in its place would be another run.
+    """
+    config = load_config(problem, data_config, file, [])
+    saved = _read_yaml(file)
+    missing = [key for key in config_keys(config) if OmegaConf.select(saved, key, default=_MISSING) is _MISSING]
+    if missing:
+        raise UserError(
+            f"Config file {file} is incomplete, {missing[0]} is missing: put back the one that the run was started "
+            "with, or start a new run in another --output."
+        )
     return config
 
 
@@ -50,7 +72,8 @@ def load_data_config(data_config: type, known: dict[str, Any], overrides: Sequen
 
 def save_config(config: RunConfig, path: Path) -> None:
     """Write the resolved config; ``load_config`` reads it back to an equal one."""
-    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
+    text = OmegaConf.to_yaml(OmegaConf.structured(config))
+    replace_file(path, lambda new: new.write_text(text, encoding="utf-8"))
 
 
 def config_keys(config: Any) -> Iterator[str]:
@@ -78,6 +101,8 @@ def _merge(schema: DictConfig, layers: Iterable[tuple[str, DictConfig]]) -> Any:
 
 
 def _read_yaml(file: Path) -> DictConfig:
+    if file.is_dir():
+        raise UserError(f"Config file {file} is a folder; --config takes a YAML file.")
     if not file.is_file():
         raise UserError(f"Config file {file} does not exist; --config takes a YAML file.")
     try:
@@ -94,7 +119,7 @@ def _read_yaml(file: Path) -> DictConfig:
 def _read_overrides(overrides: Sequence[str]) -> Iterator[tuple[str, DictConfig]]:
     seen: dict[str, str] = {}
     for override in overrides:
-        key, equals, value = override.partition("=")
+        key, equals, _ = override.partition("=")
         if not equals or not key.strip():
             raise UserError(f"'{override}' is not an override: type key=value, for example inner.steps=6.")
         if key in seen:

@@ -87,7 +87,9 @@ class Answerer:
             )
             nll = answer_nll(logits_of(rows.tokens[:, 0]).unsqueeze(1), rows.tokens, rows.scored, rows.rows)
             prompts = self.encoder.question_prompts(tasks, with_facts=self.method == "in_context")
-            answers = greedy(logits_of, prompts, self.max_answer_tokens, self.encoder.end, self.encoder.pad, self.encoder.device)
+            answers = greedy(
+                logits_of, prompts, self.max_answer_tokens, self.encoder.end, self.encoder.pad, self.encoder.device
+            )
         return self.encoder.tokenizer.batch_decode(answers, skip_special_tokens=True), nll, losses
 
     def _next_logits(self, tasks: list[Task]) -> tuple[Callable[[Tensor], Tensor], Tensor]:
@@ -142,7 +144,9 @@ def accuracy_table(tasks: Sequence[Task], texts: Sequence[str]) -> Table:
     for task, text in zip(tasks, texts, strict=True):
         question = task.questions[0]
         right[question.hops].append(same_answer(text, question.answer))
-    return {str(hops): {"n": len(hits), "label_accuracy": sum(hits) / len(hits)} for hops, hits in sorted(right.items())}
+    return {
+        str(hops): {"n": len(hits), "label_accuracy": sum(hits) / len(hits)} for hops, hits in sorted(right.items())
+    }
 
 
 def overall(table: Table) -> float:

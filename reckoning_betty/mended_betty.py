@@ -13,9 +13,11 @@ class it mends. What is mended, in the order of the code below:
 8. ``Engine.run`` cannot go on from a saved step, nothing saves one, and the last step may go unvalidated.
 9. ``IterativeProblem``, the unrolled level, cannot start: ``UnrolledProblem`` takes its place.
 
-Left for the work that needs them: CG for ``cg_alpha`` other than 1, the differentiable AdamW that returns no parameters.
+Left for the work that needs them: CG for ``cg_alpha`` other than 1, and the differentiable AdamW, which returns no
+parameters.
 """
 
+import gc
 import os
 from typing import Any
 
@@ -29,6 +31,7 @@ from betty.misc.early_stopping import EarlyStopping
 from betty.problems import ImplicitProblem, Problem
 from betty.utils import log_from_loss_dict
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 
 class ProblemMends:
@@ -69,6 +72,11 @@ class MendedProblem(ProblemMends, Problem):
 class MendedImplicitProblem(ProblemMends, ImplicitProblem):
     """Betty's ``ImplicitProblem`` with the mends: a level that owns a module and an optimizer."""
 
+    def backward(self, loss: Tensor, params: list, paths: list, **options: Any) -> None:
+        if self.config.first_order:  # Betty would ask every level below for an implicit gradient; unrolled ones have none
+            paths = [path for path in paths if not isinstance(path[1], UnrolledProblem)]
+        super().backward(loss, params, paths, **options)
+
 
 class MendedEarlyStopping(EarlyStopping):
     """Mend 6. Stops after ``tolerance`` validations without improvement; its state can be saved."""
@@ -76,6 +84,11 @@ class MendedEarlyStopping(EarlyStopping):
     def __init__(self, metric: str, tolerance: int, mode: str):
         super().__init__(metric=metric, tolerance=tolerance, mode=mode)
         self.patience = tolerance
+
+    @property
+    def reached(self) -> bool:
+        """Whether the last validation said to stop."""
+        return self.counter >= self.patience
 
     def state_dict(self) -> dict:
         return {"best_score": self.best_score, "counter": self.counter}
@@ -146,6 +159,13 @@ class MendedEngine(Engine):
             if stop:
                 break
         self.cleanup()
+
+    def cleanup(self) -> None:
+        for problem in self.problems:
+            if self._strategy == "distributed" and isinstance(problem.module, DistributedDataParallel):
+                problem.module = problem.module.module
+        gc.collect()  # a wrapper that outlives the process group now and then hangs when it is freed
+        super().cleanup()
 
     def iteration_end(self) -> None:
         """Called when an iteration and its validation are over: the moment at which state can be saved."""

@@ -38,6 +38,8 @@ def outer_schedule(optimizer: torch.optim.Optimizer, training: TrainingConfig) -
             return (step + 1) / (training.warmup_steps + 1)
         done = (step - training.warmup_steps) / max(1, training.steps - training.warmup_steps)
         done = min(1.0, done)
-        return {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[training.schedule]
+        return {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[
+            training.schedule
+        ]
 
     return LambdaLR(optimizer, factor)

@@ -14,20 +14,21 @@ COLOURS = {"reckoning": "#1b6ca8", "in_context": "#d1603d", "no_facts": "#7a7a7a
 
 
 def learning_curve(metrics: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Training loss of the answer and validation label accuracy over outer steps, one colour per method."""
+    """Training loss of the answer and validation label accuracy over training seconds, one colour per method."""
     figure, (loss_axes, accuracy_axes) = _figure(columns=2)
     for method in dict.fromkeys(entry["method"] for entry in metrics):
         mine = [entry for entry in metrics if entry["method"] == method]
-        losses = [(entry["step"], entry["answer_loss"]) for entry in mine if "answer_loss" in entry]
-        accuracy = [(e["step"], e["validation_label_accuracy"]) for e in mine if "validation_label_accuracy" in e]
+        losses = [(entry["seconds"], entry["answer_loss"]) for entry in mine if "answer_loss" in entry]
+        accuracy = [(e["seconds"], e["validation_label_accuracy"]) for e in mine if "validation_label_accuracy" in e]
         for axes, points, marker in ((loss_axes, losses, ""), (accuracy_axes, accuracy, "o")):
             if points:
                 axes.plot(*zip(*points, strict=True), color=COLOURS[method], label=_words(method), marker=marker, ms=4)
-    loss_axes.set(xlabel="outer step", ylabel="answer loss (nats)", title="Training", yscale="log")
-    accuracy_axes.set(xlabel="outer step", ylabel="label accuracy", title="Validation", ylim=(0, 1.02))
+    loss_axes.set(xlabel="seconds of training", ylabel="answer loss (nats)", title="Training", yscale="log")
+    accuracy_axes.set(xlabel="seconds of training", ylabel="label accuracy", title="Validation", ylim=(0, 1.02))
     accuracy_axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     for axes in (loss_axes, accuracy_axes):
-        axes.legend(frameon=False)
+        if axes.lines:
+            axes.legend(frameon=False)
     _save(figure, file)
 
 
@@ -51,7 +52,12 @@ def inner_losses(losses: Sequence[float], file: Path) -> None:
     axes.plot(range(len(losses)), losses, color=COLOURS["reckoning"], marker="o")
     for step, loss in enumerate(losses):
         axes.annotate(f"{loss:.2f}", (step, loss), textcoords="offset points", xytext=(6, 6))
-    axes.set(xlabel="inner steps done", ylabel="loss of the facts (nats per token)", title="Knowledge encoding", ylim=(0, None))
+    axes.set(
+        xlabel="inner steps done",
+        ylabel="loss of the facts (nats per token)",
+        title="Knowledge encoding",
+        ylim=(0, None),
+    )
     axes.margins(x=0.08)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _save(figure, file)
@@ -62,12 +68,14 @@ def inner_rates(rates: InnerRates, file: Path) -> None:
     table = rates.table()
     rows, steps = table.shape
     figure, axes = _figure(height=max(2.5, 1.2 + 0.4 * rows), width=max(4.5, 2.5 + 0.9 * steps))
-    image = axes.imshow(table.log10(), aspect="auto", cmap="viridis")
+    image = axes.imshow(table.log10().numpy(), aspect="auto", cmap="viridis")
     middle = (table.log10().min() + table.log10().max()) / 2
     for row in range(rows):
         for step in range(steps):
             dark = table[row, step].log10() <= middle
-            axes.text(step, row, f"{table[row, step]:.2g}", ha="center", va="center", color="white" if dark else "black")
+            axes.text(
+                step, row, f"{table[row, step]:.2g}", ha="center", va="center", color="white" if dark else "black"
+            )
     axes.set_xticks(range(steps), [str(step) for step in range(steps)])
     axes.set_yticks(range(rows), rates.row_names)
     axes.set(xlabel="inner step", title="Inner rates")

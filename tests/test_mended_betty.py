@@ -247,7 +247,9 @@ class MendedLineStockSchedule(MendedLine):
 
 def scheduler_steps(kind: type, monkeypatch: pytest.MonkeyPatch) -> int:
     problem = line_problem(kind, halving)
-    engine = MendedEngine([problem], EngineConfig(train_iters=3, strategy="accelerate"), ALONE, accelerator=Accelerator())
+    engine = MendedEngine(
+        [problem], EngineConfig(train_iters=3, strategy="accelerate"), ALONE, accelerator=Accelerator()
+    )
     # what Accelerate's scheduler reads at every step, without starting a second process
     monkeypatch.setitem(AcceleratorState._shared_state, "num_processes", 2)
     engine.run()
@@ -390,7 +392,9 @@ def test_distributed_trains_on_cpu(tmp_path):
     expected = linear(seed=0)
     optimizer = torch.optim.SGD(expected.parameters(), lr=0.1)
     for step in (1, 2, 3):
-        inputs, targets = (torch.cat(parts) for parts in zip(*(line_batch(step, rank) for rank in range(2)), strict=True))
+        inputs, targets = (
+            torch.cat(parts) for parts in zip(*(line_batch(step, rank) for rank in range(2)), strict=True)
+        )
         optimizer.zero_grad()
         nn.functional.mse_loss(expected(inputs), targets).backward()
         optimizer.step()
@@ -547,13 +551,17 @@ def test_the_last_step_is_validated():
 
 
 def test_the_last_step_is_validated_once():
-    engine = MendedRecorder([line_problem(MendedLine)], EngineConfig(train_iters=4, valid_step=2, strategy="cpu"), ALONE)
+    engine = MendedRecorder(
+        [line_problem(MendedLine)], EngineConfig(train_iters=4, valid_step=2, strategy="cpu"), ALONE
+    )
     engine.run()
     assert engine.steps("validation") == [2, 4]
 
 
 def test_an_iteration_ends_after_its_validation():
-    engine = MendedRecorder([line_problem(MendedLine)], EngineConfig(train_iters=2, valid_step=2, strategy="cpu"), ALONE)
+    engine = MendedRecorder(
+        [line_problem(MendedLine)], EngineConfig(train_iters=2, valid_step=2, strategy="cpu"), ALONE
+    )
     engine.run()
     assert engine.events == [("train", 1), ("end", 1), ("train", 2), ("validation", 2), ("end", 2)]
 

@@ -136,7 +136,8 @@ class TaskEncoder:
         if recall:
             facts = ["\n".join(task.facts[fact] for fact in q.relevant) for task, q in questions]
             tails = [
-                [*ids, self.end] for ids in self._tokenize([self.prompts.because.format(facts=f) for f in facts], start=False)
+                [*ids, self.end]
+                for ids in self._tokenize([self.prompts.because.format(facts=f) for f in facts], start=False)
             ]
         tail = iter(tails)
         pieces = [

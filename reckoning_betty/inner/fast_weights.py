@@ -70,7 +70,9 @@ class LoopedCopies:
     def start(cls, model: nn.Module, names: list[str], num_tasks: int) -> "LoopedCopies":
         parameters = dict(model.named_parameters())
         # view_as gives every task a node of its own in the graph, so that gradients do not mix
-        return cls(model, [{name: parameters[name].view_as(parameters[name]) for name in names} for _ in range(num_tasks)])
+        return cls(
+            model, [{name: parameters[name].view_as(parameters[name]) for name in names} for _ in range(num_tasks)]
+        )
 
     def logits(self, tokens: Tensor) -> Tensor:
         pairs = zip(self.copies, tokens, strict=True)
@@ -84,11 +86,16 @@ class LoopedCopies:
         remaining = iter(gradients)
         return LoopedCopies(
             self.model,
-            [{name: _descend(tensor, next(remaining), rates[name]) for name, tensor in copy.items()} for copy in self.copies],
+            [
+                {name: _descend(tensor, next(remaining), rates[name]) for name, tensor in copy.items()}
+                for copy in self.copies
+            ],
         )
 
     def cut(self) -> "LoopedCopies":
-        return LoopedCopies(self.model, [{name: _leaf(tensor) for name, tensor in copy.items()} for copy in self.copies])
+        return LoopedCopies(
+            self.model, [{name: _leaf(tensor) for name, tensor in copy.items()} for copy in self.copies]
+        )
 
 
 def start_fast_weights(model: nn.Module, names: list[str], num_tasks: int, form: Form) -> FastWeights:

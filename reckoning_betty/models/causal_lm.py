@@ -24,7 +24,9 @@ logger = logging.getLogger(__name__)
 DIFFERENTIABLE_ATTENTION = "eager"
 
 
-def load_model(config: ModelConfig, vocabulary: Sequence[str], seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_model(
+    config: ModelConfig, vocabulary: Sequence[str], seed: int
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model and tokenizer that ``config`` asks for.
 
     Args:
@@ -82,7 +84,9 @@ def load_pretrained(
             "folder of a saved model, or a hub name while the hub is in reach."
         ) from None
     if tokenizer.eos_token_id is None:
-        raise UserError(f"model.name={name}: its tokenizer has no end-of-sequence token, which has to end every answer.")
+        raise UserError(
+            f"model.name={name}: its tokenizer has no end-of-sequence token, which has to end every answer."
+        )
     return model, tokenizer
 
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from reckoning_betty.checkpoint import replace_file
 from reckoning_betty.config import TrainingConfig
 from reckoning_betty.data.task import Task
+from reckoning_betty.errors import UserError
 from reckoning_betty.evaluation import Answerer, accuracy_table, overall
 from reckoning_betty.mended_betty import MendedEngine
 from reckoning_betty.training.metrics import MetricLog
@@ -84,11 +85,14 @@ class TrainingEngine(MendedEngine):
 
         Raises:
             Interrupted: the user asked to stop.
+            UserError: the saved state is damaged, or another run's.
             NonFiniteError: a loss or gradient is not finite; the state saved last and the best checkpoint stay.
         """
         self.load_saved_state()
         if self.done:
             return
+        if self.early_stopping and self.early_stopping.reached:
+            self.train_iters = self.global_step  # stopped by Ctrl-C or a kill right after the last validation
         total = self.job.training.steps
         with tqdm(total=total, initial=self.outer.count, desc=self.job.method, unit="step", mininterval=1) as self._bar:
             self.run()
@@ -117,7 +121,8 @@ class TrainingEngine(MendedEngine):
         answers = job.answerer.answer(job.validation)
         accuracy, nll = overall(accuracy_table(job.validation, answers.texts)), answers.nll.mean().item()
         stats = {"label_accuracy": accuracy, "answer_loss": nll}
-        job.log.write(job.method, step, {f"validation_{name}": value for name, value in stats.items()})
+        named = {f"validation_{name}": value for name, value in stats.items()}
+        job.log.write(job.method, step, named | {"seconds": job.seconds})
         if self.best is None or (accuracy, -nll) > self.best:
             self.best = (accuracy, -nll)
             job.save_best({"outer_step": step, "validation": stats})
@@ -127,23 +132,31 @@ class TrainingEngine(MendedEngine):
 
     def save_state(self) -> None:
         """Write everything that ``load_saved_state`` needs to go on bit for bit, in one atomic file."""
-        state = self.state_dict() | {"best": self.best, "done": self.done, "seconds": self.job.seconds}
+        own = {"best": self.best, "done": self.done, "seconds": self.job.seconds, "window": self._window}
+        state = self.state_dict() | own
         replace_file(self.job.state_file, lambda new: torch.save(state, new))
 
     def load_saved_state(self) -> None:
-        if not self.job.state_file.exists():
-            return
-        state = torch.load(self.job.state_file, weights_only=True, map_location=self.device)
-        self.load_state_dict(state)
-        self.best = None if state["best"] is None else tuple(state["best"])
-        self.done, self.job.seconds = state["done"], state["seconds"]
-        self.job.log.forget_after(self.job.method, self.outer.count)
+        file = self.job.state_file
+        if file.exists():
+            try:
+                state = torch.load(file, weights_only=True, map_location=self.device)
+                self.load_state_dict(state)
+                self.best = None if state["best"] is None else tuple(state["best"])
+                self.done, self.job.seconds, self._window = state["done"], state["seconds"], state["window"]
+            except Exception as error:  # torch, pickle and zip each raise their own, of no common class
+                reason = " ".join(str(error).split())[:100].rstrip(".")
+                raise UserError(
+                    f"{file} is damaged, or not of this run ({reason}): delete it to train {self.job.method} anew from "
+                    "its first step with --resume, or put the right one back."
+                ) from None
+        self.job.log.forget_after(self.job.method, self.outer.count)  # all of it where there is no state
 
     def _record(self, step: int) -> None:
         values = {name: loss.item() for name, loss in self.outer.losses.items()}
         self._window.append(values | {"gradient_norm": self.outer.gradient_norm.item()})
         self._bar.update()
-        if step % LOG_EVERY == 0:
+        if step % LOG_EVERY == 0 or step == self.job.training.steps:
             means = {name: sum(entry[name] for entry in self._window) / len(self._window) for name in self._window[0]}
             self.job.log.write(self.job.method, step, means | {"seconds": self.job.seconds})
             self._bar.set_description(f"{self.job.method} loss {means['answer_loss']:.3f}")

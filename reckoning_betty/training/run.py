@@ -188,7 +188,9 @@ class Run:
                 method: {key: value for key, value in result.items() if key != "label_accuracy"}
                 for method, result in results.items()
             },
-            "questions": {split: sum(r["n"] for r in table.values()) for split, table in main["label_accuracy"].items()},
+            "questions": {
+                split: sum(r["n"] for r in table.values()) for split, table in main["label_accuracy"].items()
+            },
             "versions": versions(),
             "commit": commit(),
         }

@@ -77,7 +77,9 @@ def open_run(output: str | None, problem: str, resume: bool) -> RunDirectory:
     try:
         (run.root / "resume").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--output {run.root} cannot be made ({error.strerror}); name a folder you may write to.") from None
+        raise UserError(
+            f"--output {run.root} cannot be made ({error.strerror}); name a folder you may write to."
+        ) from None
     return run
 
 
@@ -96,7 +98,11 @@ def commit() -> str | None:
     here = Path(__file__).resolve().parent
     try:
         described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=here, capture_output=True, text=True, check=True
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return None

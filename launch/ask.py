@@ -10,6 +10,7 @@ try:
     from reckoning_betty.checkpoint import load_checkpoint
     from reckoning_betty.command_line import OneSentenceParser, run_command
     from reckoning_betty.data.task import Question, Task
+    from reckoning_betty.errors import UserError
 except ImportError as error:
     sys.exit(f"error: {error}")
 
@@ -25,6 +26,9 @@ def arguments() -> OneSentenceParser:
 
 def main() -> None:
     given = arguments().parse_args()
+    for question in given.question:
+        if not question.strip():
+            raise UserError(f"--question {question!r} is empty; write a question about the facts.")
     checkpoint = load_checkpoint(given.checkpoint)
     facts = read_facts(given.facts)
     answerer = answerer_of(checkpoint, torch.device("cuda" if torch.cuda.is_available() else "cpu"), given.inner_steps)

@@ -15,7 +15,7 @@ try:
     from reckoning_betty.errors import UserError
     from reckoning_betty.evaluation import accuracy_table
     from reckoning_betty.report import accuracy_lines
-    from reckoning_betty.training.run_directory import write_json
+    from reckoning_betty.training.run_directory import refuse_unwritable, write_json
 except ImportError as error:
     sys.exit(f"error: {error}")
 
@@ -34,6 +34,8 @@ def arguments() -> OneSentenceParser:
 def main() -> None:
     given = arguments().parse_intermixed_args()
     problem = find_problem(given.problem)
+    if given.output:
+        refuse_unwritable(given.output)
     checkpoint = load_checkpoint(given.checkpoint)
     options = load_data_config(problem.data_config, checkpoint.note.get("data", {}), given.overrides)
     splits = problem.load_test_splits(options, given.data, checkpoint.note.get("seed", 0))

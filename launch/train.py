@@ -1,5 +1,7 @@
 """Train a problem's method and baselines: accelerate launch launch/train.py --problem clutrr [key=value ...]"""
 
+import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -7,11 +9,11 @@ try:
     from problems import find_problem
     from problems.methods import build_levels
     from reckoning_betty.command_line import OneSentenceParser, run_command
-    from reckoning_betty.config_io import load_config, save_config
+    from reckoning_betty.config_io import load_config, load_saved_config, save_config
     from reckoning_betty.errors import UserError
     from reckoning_betty.guards import NonFiniteError
     from reckoning_betty.training.engine import Interrupted
-    from reckoning_betty.training.run import Run, print_table, start_trackers
+    from reckoning_betty.training.run import Run, check_model, print_table, start_trackers
     from reckoning_betty.training.run_directory import open_run
 except ImportError as error:
     sys.exit(f"error: {error}")
@@ -35,17 +37,17 @@ def main() -> None:
         raise UserError("--resume takes the run's own config: leave out --config, --data and key=value.")
     if given.resume:
         directory = open_run(given.output, problem.name, resume=True)
-        config = load_config(problem.name, problem.data_config, directory.config, [])
+        config = load_saved_config(problem.name, problem.data_config, directory.config)
         splits = problem.load_splits(config.data, config.data_path or None, config.seed)
     else:
-        overrides = given.overrides + ([f"data_path={given.data}"] if given.data else [])
+        overrides = given.overrides + ([f"data_path={json.dumps(given.data)}"] if given.data else [])
         config = load_config(problem.name, problem.data_config, given.config or problem.default_config, overrides)
-        splits = problem.load_splits(
-            config.data, config.data_path or None, config.seed
-        )  # may refuse: before any folder
+        splits = problem.load_splits(config.data, config.data_path or None, config.seed)
+        check_model(config, splits, problem.prompts)
         directory = open_run(given.output, problem.name, resume=False)
-        save_config(config, directory.config)
     accelerator = start_trackers(config, directory)
+    if not given.resume:
+        save_config(config, directory.config)  # after all that may be refused: the folder can be named again
     run = Run(
         config=config,
         splits=splits,
@@ -55,15 +57,20 @@ def main() -> None:
         accelerator=accelerator,
     )
     print(f"{problem.name}: {', '.join(config.methods)} on {accelerator.device}, in {directory.root}", flush=True)
-    command = f"accelerate launch launch/train.py --problem {problem.name} --output {directory.root} --resume"
+    output = shlex.quote(str(directory.root))
+    command = f"accelerate launch launch/train.py --problem {problem.name} --output {output} --resume"
     try:
         summary = run.execute()
     except Interrupted as interrupted:
         raise Interrupted(f"{interrupted}. Go on with: {command}") from None
     except NonFiniteError as error:
+        kept = [
+            folder for folder in (directory.checkpoint(m, config.method) for m in config.methods) if folder.exists()
+        ]
         raise NonFiniteError(
-            f"{error}. The best checkpoint so far stays in {directory.root}; start anew with a lower "
-            f"{config.method}.learning_rate or inner.initial_rate, or a smaller {config.method}.clip_norm."
+            f"{error}. {f'The best checkpoint so far stays in {kept[-1]}' if kept else 'No checkpoint was saved yet'}; "
+            f"start anew with a lower {config.method}.learning_rate or inner.initial_rate, or a smaller "
+            f"{config.method}.clip_norm."
         ) from None
     finally:
         accelerator.end_training()

@@ -42,7 +42,9 @@ def read_facts(file: Path) -> tuple[str, ...]:
         UserError: no such file, not text, or no fact in it.
     """
     if not file.is_file():
-        raise UserError(f"--facts {file} is {'a folder' if file.is_dir() else 'not there'}; give a text file with one fact a line.")
+        raise UserError(
+            f"--facts {file} is {'a folder' if file.is_dir() else 'not there'}; give a text file with one fact a line."
+        )
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError:

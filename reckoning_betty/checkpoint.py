@@ -9,15 +9,16 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from reckoning_betty.config import Method
 from reckoning_betty.data.collate import Prompts
 from reckoning_betty.errors import UserError
-from reckoning_betty.inner.rates import InnerRates
+from reckoning_betty.inner.rates import GRANULARITIES, InnerRates
 from reckoning_betty.models.causal_lm import layer_names, load_pretrained, make_twice_differentiable
 
 RATES_FILE = "inner_rates.safetensors"
@@ -75,9 +76,12 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         note = json.loads(note_file.read_text(encoding="utf-8"))
         prompts = Prompts(**note.pop("prompts"))
         method, problem, inner = note.pop("method"), note.pop("problem"), note.pop("inner", None)
-    except (ValueError, KeyError, TypeError) as error:
+        _check_note(method, inner, note)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{note_file} is damaged ({error}): take another checkpoint, or train again.") from None
-    model, tokenizer = load_pretrained(str(folder))
+    model, tokenizer = load_pretrained(
+        str(folder), option="--checkpoint ", advice="take another checkpoint, or train again"
+    )
     rates = None if inner is None else _load_rates(folder / RATES_FILE, inner, model)
     return Checkpoint(
         model=make_twice_differentiable(model),
@@ -88,6 +92,18 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         rates=rates,
         note=note,
     )
+
+
+def _check_note(method: str, inner: dict[str, Any] | None, note: dict[str, Any]) -> None:
+    """Raise ValueError or KeyError for what could not be used later on."""
+    if method not in get_args(Method) or (method == "reckoning") != (inner is not None):
+        raise ValueError(f"method is {method!r} and inner is {inner}")
+    if inner is not None:
+        fits = isinstance(inner["steps"], int) and inner["steps"] >= 1 and isinstance(inner["rows"], list)
+        if not fits or inner["rates"] not in GRANULARITIES:
+            raise ValueError(f"inner is {inner}")
+    if not isinstance(note.get("data", {}), dict):
+        raise ValueError(f"data is {note['data']!r}")
 
 
 def _load_rates(file: Path, inner: dict[str, Any], model: PreTrainedModel) -> InnerRates:
@@ -136,4 +152,5 @@ def replace_file(file: Path, write: Callable[[Path], None]) -> None:
 
 
 def _beside(path: Path, suffix: str) -> Path:
+    path = Path(os.path.abspath(path))  # '.' has no name
     return path.with_name(f".{path.name}.{suffix}")

@@ -89,8 +89,8 @@ def config_keys(config: Any) -> Iterator[str]:
 def _merge(schema: DictConfig, layers: Iterable[tuple[str, DictConfig]]) -> Any:
     """The dataclass that ``schema`` describes, with ``layers`` (where from, what) laid over it in turn."""
     for source, layer in layers:
-        _refuse_unknown_keys(layer, schema, source)
         try:
+            _refuse_unknown_keys(layer, schema, source)
             schema = OmegaConf.merge(schema, layer)
         except OmegaConfBaseException as error:
             raise UserError(f"{source}: {_one_sentence(error)}") from None
@@ -147,7 +147,7 @@ def _refuse_unknown_keys(layer: DictConfig, schema: DictConfig, source: str, pre
 
 def _one_sentence(error: Exception) -> str:
     """The first line of a library's message, with the key that it concerns."""
-    sentence = str(error).splitlines()[0].rstrip(".") + "."
+    sentence = (getattr(error, "problem", None) or str(error).splitlines()[0]).rstrip(".") + "."
     if "$VALUE" in sentence:  # OmegaConf fills these in for scalars, not for the items of a list
         sentence = "an item of the list has the wrong type."
     key = getattr(error, "full_key", None)

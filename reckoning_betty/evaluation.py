@@ -88,7 +88,13 @@ class Answerer:
             nll = answer_nll(logits_of(rows.tokens[:, 0]).unsqueeze(1), rows.tokens, rows.scored, rows.rows)
             prompts = self.encoder.question_prompts(tasks, with_facts=self.method == "in_context")
             answers = greedy(
-                logits_of, prompts, self.max_answer_tokens, self.encoder.end, self.encoder.pad, self.encoder.device
+                logits_of,
+                prompts,
+                self.max_answer_tokens,
+                self.encoder.end,
+                self.encoder.pad,
+                self.encoder.device,
+                self.encoder.max_tokens,
             )
         return self.encoder.tokenizer.batch_decode(answers, skip_special_tokens=True), nll, losses
 
@@ -110,8 +116,11 @@ def greedy(
     end: int,
     pad: int,
     device: torch.device | str,
+    max_tokens: int | None = None,
 ) -> list[list[int]]:
     """The likeliest token, one after another, up to the end token (left out) or ``max_new_tokens``.
+
+    A row that has reached ``max_tokens``, the most that the model reads, ends too.
 
     The whole row is read again for every token, so nothing but right padding is asked of the model.
     """
@@ -128,6 +137,8 @@ def greedy(
             else:
                 rows[index].append(chosen[index])
                 answers[index].append(chosen[index])
+                if len(rows[index]) == max_tokens:
+                    open_rows.discard(index)
         if not open_rows:
             break
     return answers

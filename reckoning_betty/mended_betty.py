@@ -4,7 +4,8 @@ Every mend is a subclass or an override, and ``tests/test_mended_betty.py`` hold
 class it mends. What is mended, in the order of the code below:
 
 1. ``Problem(config=None)`` crashes although None is the default.
-2. Optimizers are rebuilt from class defaults, so parameter groups (learning rate, weight decay) are lost.
+2. Optimizers are rebuilt from class defaults, so parameter groups (learning rate, weight decay) are lost; AdamW of
+   torch 2.13 cannot be rebuilt at all.
 3. Schedulers are rebuilt with them, and ``accelerator.prepare`` would step them once per process.
 4. ``strategy="accelerate"``: the engine reads an ``accelerator`` that nothing creates, and each problem makes its own.
 5. ``strategy="distributed"`` divides by the number of CUDA devices, also where there is none.
@@ -73,7 +74,7 @@ class MendedImplicitProblem(ProblemMends, ImplicitProblem):
     """Betty's ``ImplicitProblem`` with the mends: a level that owns a module and an optimizer."""
 
     def backward(self, loss: Tensor, params: list, paths: list, **options: Any) -> None:
-        if self.config.first_order:  # Betty would ask every level below for an implicit gradient; unrolled ones have none
+        if self.config.first_order:  # Betty asks all levels below for an implicit gradient; unrolled ones have none
             paths = [path for path in paths if not isinstance(path[1], UnrolledProblem)]
         super().backward(loss, params, paths, **options)
 
@@ -180,7 +181,14 @@ class MendedEngine(Engine):
         return self.early_stopping is not None and self.early_stopping(stats)
 
     def state_dict(self) -> dict:
-        """Everything a run needs to go on bit for bit: step counters, early stopping, and each problem's state."""
+        """Everything a run needs to go on bit for bit: step counters, early stopping, and each problem's state.
+
+        Raises:
+            RuntimeError: in the middle of an unrolled inner loop, whose graph cannot be saved.
+        """
+        for problem in self.problems:
+            if isinstance(problem, UnrolledProblem) and not problem._inner_loop_start:
+                raise RuntimeError(f"The inner loop of {problem.name} is not over: save between two outer steps.")
         return {
             "global_step": self.global_step,
             "early_stopping": self.early_stopping.state_dict() if self.early_stopping else None,
@@ -209,6 +217,8 @@ class UnrolledProblem(MendedProblem):
     def __init__(self, name: str, config: Config | None = None, **options: Any):
         options.setdefault("module", torch.nn.Identity())  # Betty wants a module; the upper level owns the real one
         super().__init__(name, config, **options)
+        if self.gas > 1:
+            raise ValueError("gradient_accumulation must be 1 here: every inner step needs all of its gradient.")
         self.fast: Any = None
         self.inner_step = 0
         self._gradients: Any = None

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from betty.configs import Config, EngineConfig
 from betty.engine import Engine
 from betty.misc.early_stopping import EarlyStopping
@@ -161,8 +161,12 @@ class MendedDistance(Distance, MendedImplicitProblem):
 
 def two_levels(steps: int, first_order: bool = False, outer_kind: type = MendedDistance):
     inner, module = Quadratic("inner", Config(unroll_steps=steps)), Meta()
-    optimizer = torch.optim.AdamW([{"params": [module.theta], "lr": 0.1}, {"params": [module.alpha], "lr": 0.01}])
-    schedule = LambdaLR(optimizer, lambda step: 1 / (1 + step))
+    groups = [{"params": [module.theta], "lr": 0.1}, {"params": [module.alpha], "lr": 0.01}]
+    if outer_kind is MendedDistance:
+        optimizer = torch.optim.AdamW(groups)
+        schedule = LambdaLR(optimizer, lambda step: 1 / (1 + step))
+    else:
+        optimizer, schedule = torch.optim.SGD(groups), None  # Betty's own class can rebuild no AdamW
     outer = outer_kind("outer", Config(first_order=first_order), module=module, optimizer=optimizer, scheduler=schedule)
     return [inner, outer], {"l2u": {inner: [outer]}, "u2l": {outer: [inner]}}
 
@@ -209,6 +213,20 @@ def test_betty_flattens_parameter_groups():
     assert group_options(problem.optimizer) == [(1.0, 0)]
 
 
+def test_adamw_is_kept():
+    problem = line_problem(MendedLine, optimizer=lambda module: torch.optim.AdamW(module.parameters(), lr=0.1))
+    given = problem.optimizer
+    MendedEngine([problem], EngineConfig(train_iters=1, strategy="cpu"), ALONE).run()
+    assert problem.optimizer is given
+
+
+def test_betty_cannot_rebuild_adamw():
+    # since torch's AdamW keeps decoupled_weight_decay among its defaults, but does not take it
+    problem = line_problem(StockLine, optimizer=lambda module: torch.optim.AdamW(module.parameters(), lr=0.1))
+    with pytest.raises(TypeError, match="decoupled_weight_decay"):
+        Engine([problem], EngineConfig(train_iters=1, strategy="cpu"), ALONE)
+
+
 def test_a_step_is_the_optimizer_s_own():
     expected = linear()
     optimizer = grouped_sgd(expected)
@@ -251,6 +269,7 @@ def scheduler_steps(kind: type, monkeypatch: pytest.MonkeyPatch) -> int:
         [problem], EngineConfig(train_iters=3, strategy="accelerate"), ALONE, accelerator=Accelerator()
     )
     # what Accelerate's scheduler reads at every step, without starting a second process
+    monkeypatch.setitem(PartialState._shared_state, "num_processes", 2)
     monkeypatch.setitem(AcceleratorState._shared_state, "num_processes", 2)
     engine.run()
     return problem.scheduler.state_dict()["last_epoch"]
@@ -333,8 +352,9 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def run_two_processes(job: str, folder: Path) -> list[dict]:
-    repository = Path(__file__).resolve().parents[1]
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory) -> list[dict]:
+    folder, repository = tmp_path_factory.mktemp("two_processes"), Path(__file__).resolve().parents[1]
     environment = os.environ | {
         "CUDA_VISIBLE_DEVICES": "",
         "MASTER_ADDR": "127.0.0.1",
@@ -343,9 +363,10 @@ def run_two_processes(job: str, folder: Path) -> list[dict]:
         "PYTHONPATH": str(repository),
         "WORLD_SIZE": "2",
     }
+    second_port = str(free_port())
     processes = [
         subprocess.Popen(
-            [sys.executable, __file__, job, str(folder / f"{job}_{rank}.json")],
+            [sys.executable, __file__, str(folder / f"{rank}.json"), second_port],
             env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             cwd=repository,
             stdout=subprocess.DEVNULL,
@@ -354,13 +375,17 @@ def run_two_processes(job: str, folder: Path) -> list[dict]:
         )
         for rank in range(2)
     ]
+    errors = []
     try:
-        errors = [process.communicate(timeout=90)[1] for process in processes]
+        for process in processes:
+            errors.append(process.communicate(timeout=100)[1])
     finally:
         for process in processes:
             process.kill()
+            process.wait()
+            process.stderr.close()
     assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
-    return [json.loads((folder / f"{job}_{rank}.json").read_text()) for rank in range(2)]
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
 def two_process_engine(kind: type, engine: type) -> tuple[nn.Linear, Engine]:
@@ -374,44 +399,55 @@ def mended_process() -> dict:
     module, engine = two_process_engine(MendedLine, MendedRecorder)
     identity = {"rank": engine._rank, "world_size": engine._world_size, "device": str(engine.device)}
     engine.run()
-    weights = [parameter.tolist() for parameter in module.parameters()]
-    return identity | {"weights": weights, "validations": engine.steps("validation")}
+    return identity | {
+        "weights": [parameter.tolist() for parameter in module.parameters()],
+        "validations": engine.steps("validation"),
+        "unwrapped": engine.line.module is module,
+    }
 
 
 def stock_process() -> dict:
     try:
         two_process_engine(StockLine, Engine)
     except Exception as error:
-        return {"error": type(error).__name__}
+        return {"stock_error": type(error).__name__}
     finally:
         torch.distributed.destroy_process_group()
-    return {"error": None}
+    return {"stock_error": None}
 
 
-def test_distributed_trains_on_cpu(tmp_path):
+def test_distributed_trains_on_cpu(two_processes):
     expected = linear(seed=0)
     optimizer = torch.optim.SGD(expected.parameters(), lr=0.1)
     for step in (1, 2, 3):
-        inputs, targets = (
-            torch.cat(parts) for parts in zip(*(line_batch(step, rank) for rank in range(2)), strict=True)
-        )
+        batches = [line_batch(step, rank) for rank in range(2)]
+        inputs, targets = (torch.cat(parts) for parts in zip(*batches, strict=True))
         optimizer.zero_grad()
         nn.functional.mse_loss(expected(inputs), targets).backward()
         optimizer.step()
-
-    results = run_two_processes("mended", tmp_path)
-    assert results[0]["weights"] == results[1]["weights"]
-    for parameter, values in zip(expected.parameters(), results[0]["weights"], strict=True):
+    assert two_processes[0]["weights"] == two_processes[1]["weights"]
+    for parameter, values in zip(expected.parameters(), two_processes[0]["weights"], strict=True):
         torch.testing.assert_close(torch.tensor(values), parameter.detach())
-    assert [result["rank"] for result in results] == [0, 1]
-    assert [result["world_size"] for result in results] == [2, 2]
-    assert [result["device"] for result in results] == ["cpu", "cpu"]
-    assert [result["validations"] for result in results] == [[3], [3]]
 
 
-def test_betty_distributed_divides_by_zero_on_cpu(tmp_path):
-    results = run_two_processes("stock", tmp_path)
-    assert [result["error"] for result in results] == ["ZeroDivisionError", "ZeroDivisionError"]
+def test_distributed_knows_its_ranks_on_cpu(two_processes):
+    assert [(result["rank"], result["world_size"], result["device"]) for result in two_processes] == [
+        (0, 2, "cpu"),
+        (1, 2, "cpu"),
+    ]
+
+
+def test_all_processes_validate(two_processes):
+    assert [result["validations"] for result in two_processes] == [[3], [3]]
+
+
+def test_no_wrapper_outlives_the_process_group(two_processes):
+    # freed after it, DistributedDataParallel over gloo hung in one run of three
+    assert [result["unwrapped"] for result in two_processes] == [True, True]
+
+
+def test_betty_distributed_divides_by_zero_on_cpu(two_processes):
+    assert [result["stock_error"] for result in two_processes] == ["ZeroDivisionError", "ZeroDivisionError"]
 
 
 # 6. early stopping
@@ -515,6 +551,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit():
         assert resumed.state_dict()[part] == whole.state_dict()[part]
     assert whole.state_dict()["counts"] == {"inner": 15, "outer": 5}
     assert resumed.outer.scheduler.last_epoch == 5
+
+
+def test_saving_inside_an_inner_loop_is_refused():
+    engine = two_level_engine(15)
+    engine.save_at = 8  # two of three inner steps are done, and their graph cannot be saved
+    with pytest.raises(RuntimeError, match="inner loop of inner is not over"):
+        engine.run()
 
 
 def test_a_finished_run_does_not_start_again():
@@ -628,6 +671,11 @@ def test_rolling_back_an_unrolled_level_is_refused():
         engine.run()
 
 
+def test_accumulating_over_inner_steps_is_refused():
+    with pytest.raises(ValueError, match="gradient_accumulation must be 1"):
+        Quadratic("inner", Config(unroll_steps=2, gradient_accumulation=2))
+
+
 class StockUnrolled(IterativeProblem):
     def get_batch(self) -> None:
         return None
@@ -645,5 +693,7 @@ def test_betty_iterative_problem_cannot_start(optimizer):
 
 
 if __name__ == "__main__":
-    job, answer = sys.argv[1:]
-    Path(answer).write_text(json.dumps({"mended": mended_process, "stock": stock_process}[job]()))
+    answer, second_port = sys.argv[1:]
+    results = mended_process()
+    os.environ["MASTER_PORT"] = second_port
+    Path(answer).write_text(json.dumps(results | stock_process()))

@@ -73,15 +73,23 @@ def one_sentence(error: pytest.ExceptionInfo) -> str:
 
 
 OUTSIDE = {
-    "gpt2": (gpt2, {"transformer.wte.weight", "transformer.wpe.weight"}, {"transformer.ln_f.weight", "transformer.ln_f.bias"}),
+    "gpt2": (
+        gpt2,
+        {"transformer.wte.weight", "transformer.wpe.weight"},
+        {"transformer.ln_f.weight", "transformer.ln_f.bias"},
+    ),
     "llama": (llama, {"model.embed_tokens.weight"}, {"model.norm.weight"}),
     "opt": (
         opt,
         {"model.decoder.embed_tokens.weight", "model.decoder.embed_positions.weight"},
         {"model.decoder.final_layer_norm.weight", "model.decoder.final_layer_norm.bias"},
     ),
-    "neox": (neox, {"gpt_neox.embed_in.weight"}, {"gpt_neox.final_layer_norm.weight", "gpt_neox.final_layer_norm.bias"}),
-}  # fmt: skip
+    "neox": (
+        neox,
+        {"gpt_neox.embed_in.weight"},
+        {"gpt_neox.final_layer_norm.weight", "gpt_neox.final_layer_norm.bias"},
+    ),
+}
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -98,7 +106,9 @@ def test_layers_are_named(family, tied):
     assert by_layer["head"] == head | (set() if tied else {f"{output}.weight"})
     for layer in ("layer 0", "layer 1"):
         assert all(f".{layer.removeprefix('layer ')}." in name for name in by_layer[layer])
-    blocks = {layer: {name.split(f".{layer[-1]}.", 1)[1] for name in by_layer[layer]} for layer in ("layer 0", "layer 1")}
+    blocks = {
+        layer: {name.split(f".{layer[-1]}.", 1)[1] for name in by_layer[layer]} for layer in ("layer 0", "layer 1")
+    }
     assert blocks["layer 0"] == blocks["layer 1"]
 
 
@@ -107,8 +117,12 @@ def test_layers_of_a_real_model(shared):
     assert set(layer_names(model).values()) == {"embeddings", "layer 0", "layer 1", "head"}
     assert layer_names(model)["model.embed_tokens.weight"] == "embeddings"
     assert max_tokens(model) == 512
-    tokens = tokenizer("Once upon a time, there was a little", return_tensors="pt").input_ids
-    assert tokenizer.decode(model(tokens).logits[0, -1].argmax()).strip() == "girl"
+    story = "Once upon a time, there was a little girl named Lily. She loved to play with her toys."
+    tokens = tokenizer(story, return_tensors="pt").input_ids
+    with torch.no_grad():
+        assert (
+            model(tokens, labels=tokens).loss < 5
+        )  # a guess would be ln 2048 = 7.6; tokens are phrases, so it is hard
 
 
 # what is switched off
@@ -133,7 +147,7 @@ def test_fused_attention_is_switched_to_eager_with_a_message(caplog):
 @pytest.mark.parametrize("make", [gpt2, llama])
 def test_gradient_checkpointing_is_switched_off_with_a_message(make, caplog):
     model = make(attn_implementation="eager")
-    model.gradient_checkpointing_enable()
+    model.activation_checkpointing_enable()
     assert any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
     with caplog.at_level(logging.WARNING):
         make_twice_differentiable(model)
@@ -149,7 +163,7 @@ def test_nothing_is_said_of_a_model_that_is_ready(caplog):
 
 def test_a_compiled_model_is_refused():
     with pytest.raises(UserError, match=r"without torch\.compile") as error:
-        make_twice_differentiable(torch.compile(gpt2()))
+        make_twice_differentiable(torch.compile(gpt2(), backend="eager"))
     one_sentence(error)
 
 
@@ -195,9 +209,10 @@ def test_a_missing_folder_is_one_sentence(name, tmp_path, monkeypatch):
     assert name in one_sentence(error)
 
 
-def test_a_folder_without_tokenizer_is_one_sentence(tmp_path):
-    gpt2().save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="with its tokenizer") as error:
+@pytest.mark.parametrize("make", [gpt2, llama, opt, neox])
+def test_a_folder_without_tokenizer_is_one_sentence(make, tmp_path):
+    make().save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="tokenizer") as error:
         load_pretrained(str(tmp_path))
     assert str(tmp_path) in one_sentence(error)
 

@@ -64,29 +64,45 @@ def small_gpt2(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: in
 
 
 def load_pretrained(
-    name: str, revision: str = "main", trust_remote_code: bool = False
+    name: str,
+    revision: str = "main",
+    trust_remote_code: bool = False,
+    option: str = "model.name=",
+    advice: str = "give the folder of a saved model, or a hub name while the hub is in reach",
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A decoder and tokenizer from a folder or the hub, in float32.
 
     Fast weights need float32: an update of 1e-5 leaves a bfloat16 weight of 0.02 where it was (DESIGN.md section 5).
+
+    Raises:
+        UserError: no such folder, hub out of reach, damaged files, not a decoder, weights missing, no tokenizer. It
+            names ``option``, with which the user gave ``name``, and ends with ``advice``.
     """
     _refuse_missing_folder(name)
     options = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, **options)
-        model = AutoModelForCausalLM.from_pretrained(
-            name, dtype=torch.float32, attn_implementation=DIFFERENTIABLE_ATTENTION, **options
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            name,
+            dtype=torch.float32,
+            attn_implementation=DIFFERENTIABLE_ATTENTION,
+            output_loading_info=True,
+            **options,
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = " ".join(str(error).split()).split(". ")[0]
+    except Exception as error:  # transformers, tokenizers and safetensors each raise their own, of no common class
+        reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")
         raise UserError(
-            f"model.name={name} cannot be loaded as a causal language model with its tokenizer ({reason}); give the "
-            "folder of a saved model, or a hub name while the hub is in reach."
+            f"{option}{name} cannot be loaded as a causal language model with its tokenizer ({reason}); {advice}."
         ) from None
-    if tokenizer.eos_token_id is None:
+    if loading["missing_keys"]:  # transformers would leave them random and say so in a warning only
         raise UserError(
-            f"model.name={name}: its tokenizer has no end-of-sequence token, which has to end every answer."
+            f"{option}{name} holds no weights for {min(loading['missing_keys'])}, so it is damaged or no causal "
+            f"language model; {advice}."
         )
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers makes up an empty one where none was saved
+        raise UserError(f"{option}{name}: its tokenizer has no words, so none was saved beside the model; {advice}.")
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"{option}{name}: its tokenizer has no end-of-sequence token, which has to end every answer.")
     return model, tokenizer
 
 
@@ -108,7 +124,7 @@ def make_twice_differentiable(model: PreTrainedModel) -> PreTrainedModel:
         model.set_attn_implementation(DIFFERENTIABLE_ATTENTION)
     if model.is_activation_checkpointing:
         logger.warning("Per-layer gradient checkpointing switched off: it recomputes with the wrong fast weights.")
-        model.gradient_checkpointing_disable()
+        model.activation_checkpointing_disable()
     for module in model.modules():
         if hasattr(module, "warn_if_padding_and_no_attention_mask"):
             # it looks into the tokens, which vmap forbids, to warn of padding, which is exact here (data/collate.py)
@@ -125,7 +141,7 @@ def _no_warning(input_ids: Tensor, attention_mask: Tensor | None) -> None:
 @torch.no_grad()
 def _refuse_later_tokens_seen(model: PreTrainedModel) -> None:
     """Padding on the right is exact only if no token sees a later one; encoders loaded as decoders fail this."""
-    tokens = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 4]], device=model.device)
+    tokens = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 0]], device=model.device)
     first, second = model(input_ids=tokens, use_cache=False).logits[:, :3]
     if not torch.allclose(first, second, rtol=1e-4, atol=1e-5):
         raise UserError(

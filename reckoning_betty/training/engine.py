@@ -144,11 +144,10 @@ class TrainingEngine(MendedEngine):
                 self.load_state_dict(state)
                 self.best = None if state["best"] is None else tuple(state["best"])
                 self.done, self.job.seconds, self._window = state["done"], state["seconds"], state["window"]
-            except Exception as error:  # torch, pickle and zip each raise their own, of no common class
-                reason = " ".join(str(error).split())[:100].rstrip(".")
+            except Exception:  # torch, pickle and zip each raise their own, of no common class and hard to read
                 raise UserError(
-                    f"{file} is damaged, or not of this run ({reason}): delete it to train {self.job.method} anew from "
-                    "its first step with --resume, or put the right one back."
+                    f"{file} is damaged, or another run's: put the right one back, or delete it to train "
+                    f"{self.job.method} anew from its first step with --resume."
                 ) from None
         self.job.log.forget_after(self.job.method, self.outer.count)  # all of it where there is no state
 

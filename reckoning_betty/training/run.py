@@ -1,6 +1,5 @@
 """A whole run: every method trained, chosen on validation, reported on test; then the summary, table and plots."""
 
-import json
 import logging
 import signal
 import time
@@ -9,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, tracking
 from accelerate.tracking import LoggerType
 from tqdm import tqdm
 
@@ -28,6 +27,7 @@ from reckoning_betty.training.run_directory import (
     RunDirectory,
     commit,
     peak_memory_mib,
+    read_json,
     versions,
     write_json,
 )
@@ -77,22 +77,25 @@ class Run:
     accelerator: Accelerator
 
     def execute(self) -> dict[str, Any]:
-        """Run what is not done yet; returns the summary.
+        """Run what is not done yet; returns the summary, which is written last.
 
         Raises:
             Interrupted: Ctrl-C; the state is saved.
+            UserError: a file that was left to go on from is damaged.
             NonFiniteError: training diverged; the best checkpoint and the last state stay.
         """
+        if self.directory.summary.exists():
+            return read_json(self.directory.summary)
         results = {}
         with StopOnCtrlC() as stop:
             for method in self.config.methods:
                 result_file = self.directory.result(method)
                 if not result_file.exists():
                     write_json(result_file, self._train_and_report(method, stop))
-                results[method] = json.loads(result_file.read_text(encoding="utf-8"))
+                results[method] = read_json(result_file)
         summary = self._summary(results)
-        write_json(self.directory.summary, summary)
         self._draw(results)
+        write_json(self.directory.summary, summary)
         return summary
 
     def _train_and_report(self, method: str, stop: StopOnCtrlC) -> dict[str, Any]:
@@ -133,7 +136,8 @@ class Run:
         answerer = self._answerer(method, best.model.to(self.accelerator.device), best.rates, encoder)
         tables, inner_losses = {}, []
         for split, tasks in (("validation", self.splits.validation), ("test", self.splits.test)):
-            tables[split], inner_losses = self._evaluate(answerer, tasks, f"{method} {split}")
+            tables[split], losses = self._evaluate(answerer, tasks, f"{method} {split}")
+            inner_losses = losses or inner_losses
         return {
             "label_accuracy": tables,
             "steps": steps,
@@ -208,19 +212,38 @@ class Run:
             plots.inner_rates(rates, folder / "inner_rates.png")
 
 
+def check_model(config: RunConfig, splits: Splits, prompts: Prompts) -> None:
+    """Refuse, before anything is written, a model that cannot be loaded, or that cannot read what it will be given.
+
+    The test's rows are the longest, and without this would be refused only after hours of training.
+
+    Raises:
+        UserError: as ``load_model``, or rows longer than the model's context.
+    """
+    model, tokenizer = load_model(config.model, splits.vocabulary, config.seed)
+    encoder = TaskEncoder(tokenizer, prompts, max_tokens=max_tokens(model))
+    size = config.evaluation.tasks_per_batch
+    for method in config.methods:
+        for tasks in (splits.validation, splits.test, splits.train.draw(0, config.training(method).tasks_per_step)):
+            for batch in (tasks[start : start + size] for start in range(0, len(tasks), size)):
+                if method == "in_context":
+                    encoder.in_context(batch, recall=False)
+                else:
+                    encoder.questions(batch)
+                if method == "reckoning":
+                    encoder.knowledge(batch)
+
+
 def start_trackers(config: RunConfig, directory: RunDirectory) -> Accelerator:
     """The accelerator, with the tracker that the config asks for.
 
     Raises:
-        UserError: the tracker's package is not installed, or several processes were launched.
+        UserError: the tracker's package is not installed, it cannot start, or several processes were launched.
     """
     tracker = config.tracking.tracker
-    try:
-        accelerator = Accelerator(log_with=None if tracker == "none" else tracker, project_dir=directory.root)
-    except (ValueError, ImportError) as error:
-        raise UserError(f"tracking.tracker={tracker} is not possible ({error}); pip install {tracker}.") from None
-    if tracker != "none" and not accelerator.log_with:
+    if tracker != "none" and tracker not in map(str, tracking.get_available_trackers()):
         raise UserError(f"tracking.tracker={tracker}: its package is missing; type: pip install {tracker}")
+    accelerator = Accelerator(log_with=None if tracker == "none" else tracker, project_dir=directory.root)
     if accelerator.num_processes > 1:
         raise UserError(
             f"{accelerator.num_processes} processes were launched, and training takes one: "
@@ -228,9 +251,14 @@ def start_trackers(config: RunConfig, directory: RunDirectory) -> Accelerator:
         )
     options = {"wandb": {"mode": config.tracking.wandb_mode, "dir": str(directory.root)}}
     if tracker != "none":
-        accelerator.init_trackers(
-            config.tracking.project, init_kwargs=options if tracker == LoggerType.WANDB.value else {}
-        )
+        try:
+            accelerator.init_trackers(
+                config.tracking.project, init_kwargs=options if tracker == LoggerType.WANDB.value else {}
+            )
+        except Exception as error:  # each tracker raises its own: no account, no network, a folder not to be written
+            reason = " ".join(str(error).split())[:200].rstrip(".")
+            advice = "type: wandb login, or take tracking.wandb_mode=offline" if tracker == "wandb" else "leave it out"
+            raise UserError(f"tracking.tracker={tracker} could not be started ({reason}); {advice}.") from None
     return accelerator
 
 

@@ -1,6 +1,7 @@
 """The files of a run: where they are, what a finished method left, and the summary."""
 
 import json
+import os
 import resource
 import subprocess
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ def open_run(output: str | None, problem: str, resume: bool) -> RunDirectory:
         raise UserError(f"--output {run.root} is a file; name a folder.")
     if resume and not run.config.is_file():
         raise UserError(f"--resume: {run.root} holds no run to go on with; leave --resume out to start one there.")
-    if not resume and run.root.exists() and any(run.root.iterdir()):
+    if not resume and any(not path.is_dir() for path in run.root.rglob("*")):
         raise UserError(f"{run.root} is not empty: add --resume to go on with the run in it, or name another --output.")
     try:
         (run.root / "resume").mkdir(parents=True, exist_ok=True)
@@ -83,9 +84,39 @@ def open_run(output: str | None, problem: str, resume: bool) -> RunDirectory:
     return run
 
 
+def refuse_unwritable(file: Path) -> None:
+    """Make the folder of ``--output``, and refuse before a long command what could not be written after it.
+
+    Raises:
+        UserError: a folder, or a file where there is no writing.
+    """
+    if file.is_dir():
+        raise UserError(f"--output {file} is a folder; name a JSON file.")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--output {file} cannot be made ({error.strerror}); name a file in a folder you may write to."
+        ) from None
+    if not os.access(file.parent, os.W_OK):
+        raise UserError(f"--output {file} cannot be made; name a file in a folder you may write to.")
+
+
 def write_json(file: Path, content: dict[str, Any]) -> None:
     """Atomically, readable by people."""
     replace_file(file, lambda new: new.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8"))
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """What ``write_json`` wrote.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{file} is damaged ({error}): delete it to make it anew with --resume.") from None
 
 
 def versions() -> dict[str, str]:

@@ -1,0 +1,209 @@
+"""CLUTRR tasks made on the fly: an endless supply for training, and fixed sets for validation and test."""
+
+import functools
+import hashlib
+import itertools
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from reckoning_betty.data.clutrr import text
+from reckoning_betty.data.clutrr.family import Family, grow_family
+from reckoning_betty.data.clutrr.kinship import DERIVABLE, FEMALE, MALE
+from reckoning_betty.data.clutrr.names import name_pools
+from reckoning_betty.data.clutrr.stories import NOISE_PEOPLE, Noise, Story, tell_story
+from reckoning_betty.data.task import Question, Splits, Task
+from reckoning_betty.errors import UserError
+
+Form = Literal["symbolic", "sentences"]
+Split = Literal["train", "validation", "test"]
+
+HOPS = range(2, 11)
+FAMILIES = 24
+"""Trees per seed. They are used over and over with other names, since growing one takes longer than telling a story."""
+
+PATIENCE = 400
+"""Failures after which another answer is tried, lest a rare one stall the drawing."""
+
+FRUITLESS_DRAWS = 5000
+"""Draws in a row without a new story after which a fixed set is taken to be exhausted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClutrrGenerator:
+    """Kinship stories with names from a pool; as a ``TaskSource`` it draws from the training split.
+
+    Every story (its facts with their names, and its first question) belongs to one of the splits for good, whatever
+    the options and the seed: 80 % to train, 10 % each to validation and test.
+
+    hops: numbers of facts that the first question joins, from 2 to 10; each is equally likely, and so are the answers.
+    noise: distractors added to every story. supporting: a two-fact detour around one fact of the chain; irrelevant:
+        one or two facts that lead from the chain to new people; disconnected: one or two facts about other people.
+    form: "symbolic" facts of one pattern, or varied "sentences".
+    num_names: size of the pool of names, half men's and half women's.
+    unseen_names: the test has a pool of its own, of the same size.
+    questions_per_task: further questions, after the first one, ask about people in between, as far as there are any.
+    """
+
+    hops: tuple[int, ...] = (2, 3)
+    noise: Noise = "none"
+    form: Form = "symbolic"
+    num_names: int = 20
+    unseen_names: bool = False
+    questions_per_task: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.noise not in get_args(Noise):
+            raise UserError(f"noise is {self.noise!r}, but it must be one of {', '.join(get_args(Noise))}.")
+        if self.form not in get_args(Form):
+            raise UserError(f"form is {self.form!r}, but it must be one of {', '.join(get_args(Form))}.")
+        if self.questions_per_task < 1:
+            raise UserError(f"questions_per_task is {self.questions_per_task}, but it must be 1 or more.")
+        name_pools(self.num_names, unseen=self.unseen_names)
+        if not self.hops:
+            raise UserError("hops is empty, but it must name at least one number from 2 to 10, such as 2,3.")
+        for hops in self.hops:
+            self._check_hops(hops)
+
+    def draw(self, step: int, count: int) -> list[Task]:
+        """The ``count`` training tasks of outer step ``step``."""
+        return [self._drawn(step, index) for index in range(count)]
+
+    def stories(self, split: Split, hops: int, count: int) -> list[Task]:
+        """``count`` different stories of one split with this number of hops; the first ones do not depend on ``count``.
+
+        UserError if the names allow fewer.
+        """
+        if split not in get_args(Split):
+            raise UserError(f"split is {split!r}, but it must be one of {', '.join(get_args(Split))}.")
+        self._check_hops(hops)
+        tasks: dict[str, Task] = {}
+        rng = random.Random(f"{self.seed} {split} {hops}")
+        fruitless = 0
+        attempts = self._attempts(split, rng, (hops,))
+        while len(tasks) < count:
+            key, home, story, names = next(attempts)
+            if home == split and key not in tasks:
+                fruitless = 0
+                identifier = f"clutrr-{split}-hops{hops}-seed{self.seed}-{len(tasks)}"
+                tasks[key] = self._task(story, names, rng, identifier)
+                continue
+            fruitless += 1
+            if fruitless == FRUITLESS_DRAWS:
+                raise UserError(
+                    f"{count} different {split} stories of {hops} hops were asked for, but with num_names="
+                    f"{self.num_names} only {len(tasks)} were found; ask for fewer or give a larger num_names."
+                )
+        return list(tasks.values())
+
+    def splits(self, *, validation: int, test: int, test_hops: tuple[int, ...] = ()) -> Splits:
+        """This source for training, with ``validation`` and ``test`` stories for each number of hops.
+
+        The test asks for ``test_hops``, by default for the numbers of hops of training.
+        """
+        return Splits(
+            train=self,
+            validation=[task for hops in self.hops for task in self.stories("validation", hops, validation)],
+            test=[task for hops in test_hops or self.hops for task in self.stories("test", hops, test)],
+            vocabulary=self.vocabulary(),
+        )
+
+    def vocabulary(self) -> list[str]:
+        """Every word that a task of any split can contain, sorted."""
+        pools = name_pools(self.num_names, unseen=self.unseen_names)
+        return text.vocabulary({name for pool in pools for group in pool.values() for name in group}, self.form)
+
+    def _check_hops(self, hops: int) -> None:
+        if hops not in HOPS:
+            raise UserError(f"hops is {hops}, but it must lie between {HOPS[0]} and {HOPS[-1]}.")
+        people = hops + 1 + NOISE_PEOPLE[self.noise]
+        if self.num_names < people:
+            raise UserError(
+                f"num_names is {self.num_names}, but a story of {hops} hops with noise={self.noise} can have {people} "
+                f"people; give num_names={people} or more."
+            )
+
+    def _drawn(self, step: int, index: int) -> Task:
+        rng = random.Random(f"{self.seed} draw {step} {index}")
+        attempts = self._attempts("train", rng, self.hops)
+        story, names = next((story, names) for _, home, story, names in attempts if home == "train")
+        return self._task(story, names, rng, f"clutrr-train-seed{self.seed}-step{step}-{index}")
+
+    def _attempts(
+        self, split: Split, rng: random.Random, hops: tuple[int, ...]
+    ) -> Iterator[tuple[str, Split, Story, dict[int, str]]]:
+        """Endless stories with the names for ``split``, each with its key and the split that it belongs to."""
+        train_pool, test_pool = name_pools(self.num_names, unseen=self.unseen_names)
+        pool = test_pool if split == "test" else train_pool
+        while True:
+            # Settled before the story: long stories and those about in-laws fail more often and must not become rarer.
+            length, answer = rng.choice(hops), rng.choice(DERIVABLE)
+            for _ in range(PATIENCE):
+                family = _family(self.seed, rng.randrange(FAMILIES))
+                story = tell_story(family, answer, length, self.noise, rng)
+                if story is not None and (names := _named(story, pool, rng)) is not None:
+                    key = _key(story, names)
+                    yield key, _home(key), story, names
+                    break
+
+    def _task(self, story: Story, names: dict[int, str], rng: random.Random, identifier: str) -> Task:
+        """Put the story into words, the facts in random order."""
+        chain = list(itertools.pairwise(story.chain))
+        edges = [*chain, *story.noise]
+        rng.shuffle(edges)
+        place = {edge: position for position, edge in enumerate(edges)}
+        last = len(chain)
+        asked = [(0, last)]
+        if self.questions_per_task > 1:
+            inner = [stretch for stretch in story.derived if stretch != (0, last)]
+            asked += rng.sample(inner, min(len(inner), self.questions_per_task - 1))
+        return Task(
+            facts=tuple(self._fact(story, edge, names, rng) for edge in edges),
+            questions=tuple(
+                Question(
+                    text=text.question_text(names[story.chain[start]], names[story.chain[stop]]),
+                    answer=story.derived[start, stop],
+                    hops=stop - start,
+                    relevant=tuple(sorted(place[edge] for edge in chain[start:stop])),
+                )
+                for start, stop in asked
+            ),
+            identifier=identifier,
+        )
+
+    def _fact(self, story: Story, edge: tuple[int, int], names: dict[int, str], rng: random.Random) -> str:
+        (x, y), relation = edge, story.family.relations[edge]
+        if self.form == "symbolic":
+            return text.fact_text(names[x], relation, names[y])
+        return text.fact_sentence(names[x], relation, names[y], story.family.genders[x], rng)
+
+
+@functools.cache
+def _family(seed: int, index: int) -> Family:
+    return grow_family(random.Random(f"{seed} family {index}"))
+
+
+def _named(story: Story, pool: dict[str, tuple[str, ...]], rng: random.Random) -> dict[int, str] | None:
+    """A different name for everyone; None if the story has more men or women than the pool has names for."""
+    names = {}
+    for gender in (MALE, FEMALE):
+        group = [person for person in story.people if story.family.genders[person] == gender]
+        if len(group) > len(pool[gender]):
+            return None
+        names.update(zip(group, rng.sample(pool[gender], len(group)), strict=True))
+    return names
+
+
+def _key(story: Story, names: dict[int, str]) -> str:
+    """The story regardless of wording and order: its facts and its first question."""
+    edges = (*itertools.pairwise(story.chain), *story.noise)
+    facts = sorted(f"{names[x]} {story.family.relations[x, y]} {names[y]}" for x, y in edges)
+    return "\n".join((*facts, f"{names[story.chain[0]]} ? {names[story.chain[-1]]}"))
+
+
+def _home(key: str) -> Split:
+    """The one split of a story. A fixed hash decides: Python's own differs from process to process."""
+    tenth = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") % 10
+    return "validation" if tenth == 8 else "test" if tenth == 9 else "train"

@@ -48,6 +48,11 @@ class Ended:
         return [line for line in lines if line.strip() and not BAR.search(line)]
 
 
+def last_of_each(*overrides: str) -> list[str]:
+    """Overrides of which those that come later win; the program itself refuses a key that is given twice."""
+    return list({override.partition("=")[0]: override for override in overrides}.values())
+
+
 def call(script: str, *arguments: object) -> Ended:
     """Run ``launch/<script>.py`` in this process, as ``python launch/<script>.py arguments`` would."""
     out, err, code, argv = io.StringIO(), io.StringIO(), 0, sys.argv

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from launching import ROOT, TINY, call, contents, ended, start, start_command
+from launching import ROOT, TINY, call, contents, ended, last_of_each, start, start_command
 
 from reckoning_betty.checkpoint import recover_folder, replace_file, replace_folder
 from reckoning_betty.training.engine import TrainingEngine
@@ -104,7 +104,9 @@ def test_a_run_killed_five_times_ends_bit_for_bit_as_an_uninterrupted_one(tmp_pa
 
 def test_ctrl_c_saves_and_prints_the_command_that_goes_on(tmp_path):
     run = tmp_path / "a run"
-    process = start("train", *LONG, "--output", run, "baselines=[]")
+    process = start(
+        "train", "--problem", "clutrr", *last_of_each(*LONG[2:], "reckoning.steps=24", "baselines=[]"), "--output", run
+    )
     wait_for(process, (run / "resume/reckoning.pt").exists)
     process.send_signal(signal.SIGINT)
     stopped = ended(process)
@@ -113,13 +115,13 @@ def test_ctrl_c_saves_and_prints_the_command_that_goes_on(tmp_path):
     assert not (run / "summary.json").exists()
     sentence = stopped.said[-1]
     assert sentence.startswith("reckoning: stopped at outer step ")
-    step = int(sentence.split("outer step ")[1].split(" of 48")[0])
+    step = int(sentence.split("outer step ")[1].split(" of 24")[0])
     assert torch.load(run / "resume/reckoning.pt", weights_only=True)["counts"]["reasoning"] == step
 
     command = shlex.split(sentence.split("Go on with: ")[1])
     resumed = ended(start_command(command, cwd=ROOT))
     assert resumed.code == 0, resumed.err
-    assert json.loads((run / "summary.json").read_text())["methods"]["reckoning"]["steps"] == 48
+    assert json.loads((run / "summary.json").read_text())["methods"]["reckoning"]["steps"] == 24
 
 
 def test_resuming_a_finished_run_changes_nothing(trained, run_copy):

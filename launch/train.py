@@ -3,15 +3,19 @@
 import json
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 try:
+    import torch
+
     from problems import find_problem
     from problems.methods import build_levels
     from reckoning_betty.command_line import OneSentenceParser, run_command
     from reckoning_betty.config_io import load_config, load_saved_config, save_config
     from reckoning_betty.errors import UserError
     from reckoning_betty.guards import NonFiniteError
+    from reckoning_betty.threads import choose_threads
     from reckoning_betty.training.engine import Interrupted
     from reckoning_betty.training.run import Run, check_model, print_table, start_trackers
     from reckoning_betty.training.run_directory import open_run
@@ -43,8 +47,10 @@ def main() -> None:
         overrides = given.overrides + ([f"data_path={json.dumps(given.data)}"] if given.data else [])
         config = load_config(problem.name, problem.data_config, given.config or problem.default_config, overrides)
         splits = problem.load_splits(config.data, config.data_path or None, config.seed)
-        check_model(config, splits, problem.prompts)
+        parameters = check_model(config, splits, problem.prompts)
+        config = replace(config, threads=config.threads or choose_threads(parameters))
         directory = open_run(given.output, problem.name, resume=False)
+    torch.set_num_threads(config.threads)  # accelerate launch sets one, whatever the machine has
     accelerator = start_trackers(config, directory)
     if not given.resume:
         save_config(config, directory.config)  # after all that may be refused: the folder can be named again

@@ -12,6 +12,7 @@ from reckoning_betty.errors import UserError
 from reckoning_betty.evaluation import Answerer
 from reckoning_betty.models.causal_lm import max_tokens
 from reckoning_betty.models.word_tokenizer import words
+from reckoning_betty.threads import choose_threads
 
 
 def answerer_of(checkpoint: Checkpoint, device: torch.device, inner_steps: int | None = None) -> Answerer:
@@ -24,6 +25,7 @@ def answerer_of(checkpoint: Checkpoint, device: torch.device, inner_steps: int |
         reason = "it must be at least 1" if checkpoint.rates else f"the method {checkpoint.method} has no inner level"
         raise UserError(f"--inner-steps {inner_steps} is not possible: {reason}; leave it out.")
     model = checkpoint.model.to(device)
+    torch.set_num_threads(choose_threads(sum(parameter.numel() for parameter in model.parameters())))
     if checkpoint.rates is not None:
         checkpoint.rates.to(device)
     return Answerer(

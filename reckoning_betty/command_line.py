@@ -1,7 +1,6 @@
 """What the scripts in ``launch/`` share: how they end when something is wrong."""
 
 import logging
-import os
 import sys
 import warnings
 from argparse import ArgumentParser
@@ -30,7 +29,8 @@ def run_command(main: Callable[[], None]) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    _use_all_cores()
+    torch.set_flush_denormal(True)
+    warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*before.*optimizer.step.*")
     try:
         main()
     except UserError as error:
@@ -45,14 +45,6 @@ def run_command(main: Callable[[], None]) -> None:
         if error.filename is None:
             raise
         _end(f"error: {error.filename}: {error.strerror}; name another file or mend this one.", BAD_INPUT)
-
-
-def _use_all_cores() -> None:
-    """``accelerate launch`` sets one thread; a single process on a CPU is faster with every core."""
-    if not torch.cuda.is_available() and os.environ.get("WORLD_SIZE", "1") == "1":
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
-    torch.set_flush_denormal(True)
-    warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*before.*optimizer.step.*")
 
 
 def _end(sentence: str, code: int) -> None:

@@ -148,6 +148,8 @@ class RunConfig:
     objective: Objective = "multi"
     """``single``: the answer's loss. ``multi``: plus ``knowledge_weight`` times the loss of the relevant facts."""
     knowledge_weight: float = 0.5
+    threads: int = 0
+    """CPU threads; 0 for what is fastest when the run starts. The run keeps the number, and with it the same bits."""
     save_every: int = 50
     """Outer steps between saves of the state from which ``--resume`` goes on."""
     data_path: str = ""
@@ -171,6 +173,7 @@ class RunConfig:
             require(baseline in methods, "baselines", baseline, f"it names methods out of {', '.join(methods)}")
         require(len(set(self.methods)) == len(self.methods), "baselines", self.baselines, "each method is trained once")
         require(self.knowledge_weight >= 0, "knowledge_weight", self.knowledge_weight, "it cannot be negative")
+        require(self.threads >= 0, "threads", self.threads, "it cannot be negative")
         require(self.save_every >= 1, "save_every", self.save_every, "it must be at least 1")
 
     @property

@@ -16,6 +16,7 @@ from reckoning_betty.data.task import Question, Task
 from reckoning_betty.models.causal_lm import make_twice_differentiable
 from reckoning_betty.models.word_tokenizer import word_tokenizer
 
+torch.set_num_threads(1)  # tiny models gain nothing from more, and on a busy machine threads wait for each other
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
 

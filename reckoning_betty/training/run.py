@@ -212,10 +212,13 @@ class Run:
             plots.inner_rates(rates, folder / "inner_rates.png")
 
 
-def check_model(config: RunConfig, splits: Splits, prompts: Prompts) -> None:
+def check_model(config: RunConfig, splits: Splits, prompts: Prompts) -> int:
     """Refuse, before anything is written, a model that cannot be loaded, or that cannot read what it will be given.
 
     The test's rows are the longest, and without this would be refused only after hours of training.
+
+    Returns:
+        The model's number of parameters.
 
     Raises:
         UserError: as ``load_model``, or rows longer than the model's context.
@@ -232,6 +235,7 @@ def check_model(config: RunConfig, splits: Splits, prompts: Prompts) -> None:
                     encoder.questions(batch)
                 if method == "reckoning":
                     encoder.knowledge(batch)
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def start_trackers(config: RunConfig, directory: RunDirectory) -> Accelerator:

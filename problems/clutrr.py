@@ -20,7 +20,7 @@ class ClutrrConfig:
     """Training questions per story: the target, then intermediate conclusions, as far as there are any."""
 
     hops: tuple[int, ...] = (2, 3, 4)
-    """Embedded stories: chain lengths in training and validation."""
+    """Embedded stories: chain lengths in training and validation; one given twice is drawn twice as often."""
     test_hops: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8, 9, 10)
     """Embedded stories: chain lengths in the test."""
     noise: Noise = "none"

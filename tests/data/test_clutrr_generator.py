@@ -307,3 +307,11 @@ def test_more_stories_than_there_are(monkeypatch):
     with pytest.raises(UserError, match="hops is 12"):
         source.stories("test", 12, 1)
     assert source.stories("test", 2, 0) == []
+
+
+def test_a_number_of_hops_given_twice_is_drawn_twice_as_often_and_validated_once():
+    source = ClutrrGenerator(hops=(2, 3, 3))
+    drawn = [task.questions[0].hops for step in range(40) for task in source.draw(step, 15)]
+    assert 0.6 < drawn.count(3) / len(drawn) < 0.73
+    splits = source.splits(validation=5, test=5)
+    assert [task.questions[0].hops for task in splits.validation] == [2] * 5 + [3] * 5

@@ -37,7 +37,8 @@ class ClutrrGenerator:
     Every story (its facts with their names, and its first question) belongs to one of the splits for good, whatever
     the options and the seed: 80 % to train, 10 % each to validation and test.
 
-    hops: numbers of facts that the first question joins, from 2 to 10; each is equally likely, and so are the answers.
+    hops: numbers of facts that the first question joins, from 2 to 10; each is equally likely (one that stands there
+        twice is drawn twice as often), and so are the answers.
     noise: distractors added to every story. supporting: a two-fact detour around one fact of the chain; irrelevant:
         one or two facts that lead from the chain to new people; disconnected: one or two facts about other people.
     form: "symbolic" facts of one pattern, or varied "sentences".
@@ -105,8 +106,10 @@ class ClutrrGenerator:
         """
         return Splits(
             train=self,
-            validation=[task for hops in self.hops for task in self.stories("validation", hops, validation)],
-            test=[task for hops in test_hops or self.hops for task in self.stories("test", hops, test)],
+            validation=[
+                task for hops in sorted(set(self.hops)) for task in self.stories("validation", hops, validation)
+            ],
+            test=[task for hops in sorted(set(test_hops or self.hops)) for task in self.stories("test", hops, test)],
             vocabulary=self.vocabulary(),
         )
 

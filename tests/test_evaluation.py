@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import MODELS
+from tiny_models import MODELS
 
 from reckoning_betty.data.task import Question, StoredTasks, Task
 from reckoning_betty.evaluation import Answerer, accuracy_table, greedy, overall, same_answer

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from betty.configs import EngineConfig
-from conftest import MODELS
+from tiny_models import MODELS
 from torch.func import functional_call
 
 from problems.methods import build_levels

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import MODELS
+from tiny_models import MODELS
 
 from reckoning_betty.inner.rates import GRANULARITIES, InnerRates
 from reckoning_betty.models.causal_lm import layer_names

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import MODELS
+from tiny_models import MODELS
 
 from problems.in_context import InContext
 from problems.methods import build_levels

@@ -80,9 +80,13 @@ def start_command(command: list[str], **options) -> subprocess.Popen:
     """Start a command on one core, its outputs piped, with the tools of this Python first."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    pin = lambda: os.sched_setaffinity(0, {CORES[os.getpid() % len(CORES)]})  # noqa: E731
-    STARTED.append(subprocess.Popen(command, env=os.environ | {"PATH": path}, preexec_fn=pin, **piped | options))
+    environment = os.environ | {"PATH": path}
+    STARTED.append(subprocess.Popen(command, env=environment, preexec_fn=_pin_to_one_core, **piped | options))
     return STARTED[-1]
+
+
+def _pin_to_one_core() -> None:
+    os.sched_setaffinity(0, {CORES[os.getpid() % len(CORES)]})
 
 
 def end_all() -> None:

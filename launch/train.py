@@ -47,7 +47,7 @@ def main() -> None:
         overrides = given.overrides + ([f"data_path={json.dumps(given.data)}"] if given.data else [])
         config = load_config(problem.name, problem.data_config, given.config or problem.default_config, overrides)
         splits = problem.load_splits(config.data, config.data_path or None, config.seed)
-        parameters = check_model(config, splits, problem.prompts)
+        parameters = check_model(config, splits, problem.prompts, build_levels)
         config = replace(config, threads=config.threads or choose_threads(parameters))
         directory = open_run(given.output, problem.name, resume=False)
     torch.set_num_threads(config.threads)  # accelerate launch sets one, whatever the machine has

@@ -41,8 +41,8 @@ class InContext(OuterLevel):
 
     def training_step(self, batch: ContextRows) -> Tensor:
         rows: TokenRows = batch.answers
-        tokens = rows.tokens.flatten(0, 1)
-        logits = self.module(input_ids=tokens, use_cache=False).logits.unflatten(0, rows.tokens.shape[:2])
+        inputs = rows.inputs
+        logits = self.module(input_ids=inputs.flatten(0, 1), use_cache=False).logits.unflatten(0, inputs.shape[:2])
         answer = answer_nll(logits, rows.tokens, rows.scored, rows.rows).mean()
         loss, self.losses = answer, {"answer_loss": answer.detach()}
         if self.knowledge_weight > 0:

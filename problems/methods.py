@@ -13,8 +13,10 @@ from problems.reasoning import MetaParameters, Reasoning
 from reckoning_betty.config import RunConfig
 from reckoning_betty.data.collate import TaskEncoder
 from reckoning_betty.data.task import TaskSource
+from reckoning_betty.inner.fast_weights import plan_fast_weights
 from reckoning_betty.inner.rates import InnerRates
-from reckoning_betty.models.causal_lm import layer_names
+from reckoning_betty.models.adapters import add_adapters
+from reckoning_betty.models.causal_lm import adapted_names, layer_names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,8 @@ class Levels:
     """Engine iterations per outer step: the inner steps, or 1 without an inner level."""
     model: PreTrainedModel
     rates: InnerRates | None
+    note: str = ""
+    """What was chosen for the user, and why."""
 
 
 def build_levels(
@@ -38,14 +42,35 @@ def build_levels(
     encoder: TaskEncoder,
     device: torch.device | str = "cpu",
 ) -> Levels:
-    """The levels of ``reckoning``, ``in_context`` or ``no_facts`` around ``model``."""
+    """The levels of ``reckoning``, ``in_context`` or ``no_facts`` around ``model``.
+
+    For LoRA, ``model`` gets its adapters here.
+
+    Raises:
+        UserError: nothing to adapt, or adapters that fit no layer.
+    """
     training, weight = config.training(method), config.effective_knowledge_weight
     if method == "reckoning":
         inner = config.inner
-        rates = InnerRates(layer_names(model), inner.steps, inner.initial_rate, inner.rates)
+        if inner.fast_weights == "lora":
+            add_adapters(model, inner.lora_rank, inner.lora_alpha, inner.lora_targets)
+        names, layers = adapted_names(model, inner.adapt, inner.top_layers), layer_names(model)
+        rates = InnerRates({name: layers[name] for name in names}, inner.steps, inner.initial_rate, inner.rates)
         module = MetaParameters(model, rates).to(device)
         reasoning = Reasoning(module, training, inner.rate_learning_rate, source, encoder, weight)
-        encoding = KnowledgeEncoding(inner.steps, inner.fast_weights)
+        facts = encoder.knowledge(source.draw(0, training.tasks_per_step)).facts
+        plan = plan_fast_weights(
+            model,
+            names,
+            inner.fast_weights,
+            num_tasks=training.tasks_per_step,
+            num_tokens=facts.inputs[0].numel(),
+            num_steps=inner.steps,
+            optimizer=inner.make_optimizer(),
+            checkpoint=inner.checkpoint,
+            forward_over_reverse=config.hypergradient == "forward_over_reverse",
+        )
+        encoding = KnowledgeEncoding(inner.steps, plan, config.differentiates)
         return Levels(
             outer=reasoning,
             problems=[encoding, reasoning],
@@ -53,6 +78,7 @@ def build_levels(
             iterations_per_step=inner.steps,
             model=model,
             rates=rates,
+            note=f"fast weights: {plan.reason}",
         )
     level = InContext(model.to(device), training, source, encoder, weight, with_facts=method == "in_context")
     return Levels(

@@ -20,8 +20,6 @@ class MetaParameters(nn.Module):
         super().__init__()
         self.model = model
         self.rates = rates
-        self.adapted = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-        """Names of the parameters that the inner level moves."""
 
 
 class Reasoning(OuterLevel):
@@ -31,8 +29,8 @@ class Reasoning(OuterLevel):
     mean over the tasks: L_CE sums over the answer's tokens and averages over the task's questions, L_CLM averages over
     tokens, then facts. (The authors' code averages over the tokens of one sequence ``answer because facts`` instead.)
 
-    Reads its sibling ``knowledge_encoding`` for theta_N. The gradient runs through all N updates
-    (``Config(first_order=False)``).
+    Reads its sibling ``knowledge_encoding`` for theta_N. The gradient runs through its updates
+    (``Config(first_order=False)``), as far as that level builds their graph.
     """
 
     def __init__(
@@ -60,13 +58,13 @@ class Reasoning(OuterLevel):
 
     def training_step(self, questions: TokenRows) -> Tensor:
         fast = self.knowledge_encoding.fast
-        logits = fast.logits(questions.tokens)
+        logits = fast.logits(questions.inputs)
         answer = answer_nll(logits, questions.tokens, questions.scored, questions.rows).mean()
         loss, self.losses = answer, {"answer_loss": answer.detach()}
         if self.knowledge_weight > 0:
             facts = self.knowledge.facts
             recall = knowledge_nll(
-                fast.logits(facts.tokens), facts.tokens, facts.scored, self.knowledge.relevant
+                fast.logits(facts.inputs), facts.tokens, facts.scored, self.knowledge.relevant
             ).mean()
             loss = answer + self.knowledge_weight * recall
             self.losses["knowledge_loss"] = recall.detach()

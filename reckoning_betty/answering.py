@@ -32,6 +32,7 @@ def answerer_of(checkpoint: Checkpoint, device: torch.device, inner_steps: int |
         method=checkpoint.method,
         model=model,
         rates=checkpoint.rates,
+        optimizer=checkpoint.optimizer,
         encoder=TaskEncoder(checkpoint.tokenizer, checkpoint.prompts, device, max_tokens(model)),
         inner_steps=inner_steps or (checkpoint.rates.num_steps if checkpoint.rates else 0),
     )

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,7 +18,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from reckoning_betty.config import Method
 from reckoning_betty.data.collate import Prompts
 from reckoning_betty.errors import UserError
+from reckoning_betty.inner.optimizers import GradientDescent, InnerOptimizer, optimizer_of
 from reckoning_betty.inner.rates import GRANULARITIES, InnerRates
+from reckoning_betty.models import adapters
 from reckoning_betty.models.causal_lm import layer_names, load_pretrained, make_twice_differentiable
 
 RATES_FILE = "inner_rates.safetensors"
@@ -36,7 +38,9 @@ class Checkpoint:
     prompts: Prompts
     rates: InnerRates | None
     """None for methods without an inner level."""
-    note: dict[str, Any]
+    optimizer: InnerOptimizer = field(default_factory=GradientDescent)
+    """The inner one."""
+    note: dict[str, Any] = field(default_factory=dict)
     """What else is known: seed, outer step, validation."""
 
 
@@ -44,7 +48,11 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write ``folder`` anew; whoever looks sees the old one or the new one."""
 
     def write(new: Path) -> None:
-        checkpoint.model.save_pretrained(new)
+        weights = None
+        if adapters.has_adapters(checkpoint.model):
+            (new / adapters.FOLDER).mkdir()
+            weights = adapters.save_adapters(checkpoint.model, new / adapters.FOLDER)
+        checkpoint.model.save_pretrained(new, state_dict=weights)
         checkpoint.tokenizer.save_pretrained(new)
         note = checkpoint.note | {
             "method": checkpoint.method,
@@ -54,7 +62,13 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         if checkpoint.rates is not None:
             rates = checkpoint.rates
             save_file({"log_rates": rates.log_rates.detach().cpu().contiguous()}, new / RATES_FILE)
-            note["inner"] = {"steps": rates.num_steps, "rates": rates.granularity, "rows": rates.row_names}
+            note["inner"] = {
+                "steps": rates.num_steps,
+                "rates": rates.granularity,
+                "rows": rates.row_names,
+                "adapted": rates.names,
+                "optimizer": checkpoint.optimizer.describe(),
+            }
         (new / NOTE_FILE).write_text(json.dumps(note, indent=2), encoding="utf-8")
 
     replace_folder(folder, write)
@@ -82,6 +96,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     model, tokenizer = load_pretrained(
         str(folder), option="--checkpoint ", advice="take another checkpoint, or train again"
     )
+    if (folder / adapters.FOLDER).is_dir():
+        adapters.load_adapters(model, folder / adapters.FOLDER)
     rates = None if inner is None else _load_rates(folder / RATES_FILE, inner, model)
     return Checkpoint(
         model=make_twice_differentiable(model),
@@ -90,6 +106,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         problem=problem,
         prompts=prompts,
         rates=rates,
+        optimizer=GradientDescent() if inner is None else optimizer_of(inner.get("optimizer", {"name": "sgd"})),
         note=note,
     )
 
@@ -102,12 +119,17 @@ def _check_note(method: str, inner: dict[str, Any] | None, note: dict[str, Any])
         fits = isinstance(inner["steps"], int) and inner["steps"] >= 1 and isinstance(inner["rows"], list)
         if not fits or inner["rates"] not in GRANULARITIES:
             raise ValueError(f"inner is {inner}")
+        optimizer_of(inner.get("optimizer", {"name": "sgd"}))
     if not isinstance(note.get("data", {}), dict):
         raise ValueError(f"data is {note['data']!r}")
 
 
 def _load_rates(file: Path, inner: dict[str, Any], model: PreTrainedModel) -> InnerRates:
-    rates = InnerRates(layer_names(model), inner["steps"], 1.0, inner["rates"])
+    layers = layer_names(model)
+    names = inner.get("adapted", list(layers))
+    if not set(names) <= set(layers):
+        raise UserError(f"{file} does not fit the model beside it: the two come from different runs.")
+    rates = InnerRates({name: layers[name] for name in names}, inner["steps"], 1.0, inner["rates"])
     try:
         log_rates = load_file(file)["log_rates"]
     except Exception as error:  # safetensors raises its own classes, none of which it exports as stable

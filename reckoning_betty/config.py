@@ -9,10 +9,12 @@ from typing import Any, Literal
 
 from reckoning_betty.errors import UserError
 from reckoning_betty.inner.fast_weights import Form
+from reckoning_betty.inner.optimizers import AdamW, GradientDescent, InnerOptimizer, InnerOptimizerName
 from reckoning_betty.inner.rates import Granularity
 
 Method = Literal["reckoning", "in_context", "no_facts"]
 Objective = Literal["single", "multi"]
+Hypergradient = Literal["unrolled", "truncated", "first_order", "forward_over_reverse"]
 
 
 def require(holds: bool, key: str, given: object, allowed: str) -> None:
@@ -69,14 +71,61 @@ class InnerConfig:
     rate_learning_rate: float = 0.01
     """Outer learning rate of log alpha; 0.01 means that one outer step changes a rate by about 1%."""
     fast_weights: Form = "auto"
-    """How the weights of the tasks are held: ``batched`` copies, ``looped`` copies, or by the model's size."""
+    """How the tasks' weights are held: ``dual``, ``batched`` or ``looped`` (reckoning_betty/inner/fast_weights.py);
+    ``auto`` takes what costs least and says why. ``lora``: adapters alone."""
+    adapt: list[str] = field(default_factory=lambda: ["*"])
+    """Patterns of the names of the parameters that the inner level moves, for example ``*.mlp.*``."""
+    top_layers: int = 0
+    """Move the parameters of the last so many layers alone; 0 for all layers, embeddings and head."""
+    optimizer: InnerOptimizerName = "sgd"
+    """``sgd`` (gradient descent) or ``adamw``; for both, the inner rate is the step's size."""
+    beta1: float = 0.9
+    """AdamW: decay of the mean of the gradients."""
+    beta2: float = 0.999
+    """AdamW: decay of the mean of their squares."""
+    epsilon: float = 1e-8
+    """AdamW: added, squared, under the root."""
+    weight_decay: float = 0.0
+    """AdamW: share of a weight that each step takes away, times the rate."""
+    checkpoint: bool = False
+    """Recompute each inner step when the hypergradient comes back to it, instead of keeping its graph: less memory."""
+    differentiated_steps: int = 1
+    """``hypergradient=truncated``: the last so many inner steps whose gradients are differentiated."""
+    lora_rank: int = 8
+    """``fast_weights=lora``: rank of the adapters, which alone are then trained, in both levels."""
+    lora_alpha: float = 16.0
+    """LoRA: adapters are scaled by alpha / rank."""
+    lora_targets: list[str] = field(default_factory=lambda: ["all-linear"])
+    """LoRA: names of the layers that get adapters, as PEFT reads them; ``all-linear`` for all but the head."""
 
     def __post_init__(self):
         require(self.steps >= 1, "inner.steps", self.steps, "RECKONING needs at least 1 inner step")
         require(self.initial_rate > 0, "inner.initial_rate", self.initial_rate, "inner rates are positive")
+        for key in ("rate_learning_rate", "top_layers", "differentiated_steps", "weight_decay"):
+            require(getattr(self, key) >= 0, f"inner.{key}", getattr(self, key), "it cannot be negative")
+        for key in ("lora_rank", "lora_alpha"):
+            require(getattr(self, key) > 0, f"inner.{key}", getattr(self, key), "it must be positive")
+        for key in ("beta1", "beta2"):
+            require(0 <= getattr(self, key) < 1, f"inner.{key}", getattr(self, key), "it lies between 0 and 1")
+        require(self.epsilon > 0, "inner.epsilon", self.epsilon, "at 0 a zero gradient has no second derivative")
         require(
-            self.rate_learning_rate >= 0, "inner.rate_learning_rate", self.rate_learning_rate, "it cannot be negative"
+            self.optimizer == "sgd" or self.fast_weights != "dual",
+            "inner.fast_weights",
+            "dual",
+            "its factors are those of gradient descent; take inner.optimizer=sgd, or inner.fast_weights=batched",
         )
+        require(
+            self.differentiated_steps <= self.steps,
+            "inner.differentiated_steps",
+            self.differentiated_steps,
+            f"there are inner.steps={self.steps}",
+        )
+
+    def make_optimizer(self) -> InnerOptimizer:
+        """The inner optimizer that these options describe."""
+        if self.optimizer == "sgd":
+            return GradientDescent()
+        return AdamW(self.beta1, self.beta2, self.epsilon, self.weight_decay)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,6 +192,10 @@ class RunConfig:
     seed: int = 0
     method: Method = "reckoning"
     """What ``checkpoint/`` holds at the end."""
+    hypergradient: Hypergradient = "unrolled"
+    """How the outer gradient of ``reckoning`` is taken through the inner steps: exactly (``unrolled``, or
+    ``forward_over_reverse``, which keeps no second-order graph), through the last ``inner.differentiated_steps``
+    (``truncated``), or through none (``first_order``)."""
     baselines: list[str] = field(default_factory=list)
     """Further methods trained on the same model and data, for the table and the plots."""
     objective: Objective = "multi"
@@ -172,6 +225,11 @@ class RunConfig:
         for baseline in self.baselines:
             require(baseline in methods, "baselines", baseline, f"it names methods out of {', '.join(methods)}")
         require(len(set(self.methods)) == len(self.methods), "baselines", self.baselines, "each method is trained once")
+        if self.hypergradient == "forward_over_reverse":
+            form, wanted = self.inner.fast_weights, "it differentiates gradient descent on whole copies"
+            possible = form in ("auto", "looped") and self.inner.optimizer == "sgd" and not self.inner.checkpoint
+            advice = "take inner.fast_weights=looped, inner.optimizer=sgd and inner.checkpoint=false"
+            require(possible, "hypergradient", "forward_over_reverse", f"{wanted}; {advice}")
         require(self.knowledge_weight >= 0, "knowledge_weight", self.knowledge_weight, "it cannot be negative")
         require(self.threads >= 0, "threads", self.threads, "it cannot be negative")
         require(self.save_every >= 1, "save_every", self.save_every, "it must be at least 1")
@@ -183,6 +241,11 @@ class RunConfig:
 
     def training(self, method: str) -> TrainingConfig:
         return getattr(self, method)
+
+    def differentiates(self, inner_step: int) -> bool:
+        """Whether the hypergradient passes through the gradient of inner step ``inner_step`` (0-based)."""
+        last = {"first_order": 0, "truncated": self.inner.differentiated_steps}
+        return inner_step >= self.inner.steps - last.get(self.hypergradient, self.inner.steps)
 
     @property
     def effective_knowledge_weight(self) -> float:

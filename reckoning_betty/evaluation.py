@@ -6,16 +6,17 @@ Letters: B tasks, T tokens, V vocabulary.
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from reckoning_betty.data.collate import TaskEncoder
+from reckoning_betty.data.collate import TaskEncoder, TokenRows
 from reckoning_betty.data.task import Task
 from reckoning_betty.inner.encode import encode
-from reckoning_betty.inner.fast_weights import Form, start_fast_weights
+from reckoning_betty.inner.fast_weights import FastWeightsPlan, Form, plan_fast_weights
 from reckoning_betty.inner.losses import answer_nll
+from reckoning_betty.inner.optimizers import GradientDescent, InnerOptimizer
 from reckoning_betty.inner.rates import InnerRates
 
 Table = dict[str, dict[str, float | int]]
@@ -43,6 +44,7 @@ class Answerer:
         rates: alpha, for ``reckoning``.
         encoder: tasks into tensors.
         inner_steps: N at evaluation, for ``reckoning``.
+        optimizer: the inner one, for ``reckoning``.
         form: of the fast weights.
         max_answer_tokens: cap of greedy decoding.
         tasks_per_batch: how many tasks are answered at once.
@@ -53,6 +55,7 @@ class Answerer:
     rates: InnerRates | None
     encoder: TaskEncoder
     inner_steps: int
+    optimizer: InnerOptimizer = field(default_factory=GradientDescent)
     form: Form = "auto"
     max_answer_tokens: int = 8
     tasks_per_batch: int = 64
@@ -85,7 +88,7 @@ class Answerer:
                 if self.method == "in_context"
                 else self.encoder.questions(first_only)
             )
-            nll = answer_nll(logits_of(rows.tokens[:, 0]).unsqueeze(1), rows.tokens, rows.scored, rows.rows)
+            nll = answer_nll(logits_of(rows.inputs[:, 0]).unsqueeze(1), rows.tokens, rows.scored, rows.rows)
             prompts = self.encoder.question_prompts(tasks, with_facts=self.method == "in_context")
             answers = greedy(
                 logits_of,
@@ -103,10 +106,19 @@ class Answerer:
         if self.method != "reckoning":
             return lambda tokens: self.model(input_ids=tokens, use_cache=False).logits, torch.empty(0, len(tasks))
         facts = self.encoder.knowledge(tasks).facts
-        names = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
-        start = start_fast_weights(self.model, names, len(tasks), self.form)
-        fast, losses = encode(start, facts, self.rates, self.inner_steps)
+        fast, losses = encode(self._plan(facts).start(self.model, len(tasks)), facts, self.rates, self.inner_steps)
         return lambda tokens: fast.logits(tokens.unsqueeze(1)).squeeze(1), losses
+
+    def _plan(self, facts: TokenRows) -> FastWeightsPlan:
+        return plan_fast_weights(
+            self.model,
+            self.rates.names,
+            self.form,
+            num_tasks=len(facts.tokens),
+            num_tokens=facts.inputs[0].numel(),
+            num_steps=self.inner_steps,
+            optimizer=self.optimizer,
+        )
 
 
 def greedy(

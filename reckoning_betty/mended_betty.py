@@ -209,9 +209,8 @@ class MendedEngine(Engine):
 class UnrolledProblem(MendedProblem):
     """Mend 9: a lower level whose updates stay in the autograd graph, so that the upper level differentiates them.
 
-    One engine iteration is one update. A subclass gives ``start`` (the parameters at the beginning of an inner loop),
-    ``training_step``, ``gradients`` and ``update``; what a set of parameters is, it decides itself. The upper level's
-    ``Config(first_order=False)`` asks for the graph of the gradients, ``first_order=True`` leaves it out.
+    One engine iteration is one update. A subclass gives ``start`` (the parameters at the beginning of an inner loop)
+    and ``moved`` (an update of them, by a gradient that it takes itself); what a set of parameters is, it decides.
     """
 
     def __init__(self, name: str, config: Config | None = None, **options: Any):
@@ -221,29 +220,28 @@ class UnrolledProblem(MendedProblem):
             raise ValueError("gradient_accumulation must be 1 here: every inner step needs all of its gradient.")
         self.fast: Any = None
         self.inner_step = 0
-        self._gradients: Any = None
+        self._moved: Any = None
 
     def start(self) -> Any:
         """The parameters from which the inner loop starts, connected to what the upper level trains."""
         raise NotImplementedError
 
-    def gradients(self, loss: Tensor, create_graph: bool) -> Any:
-        """The gradients of ``loss`` with respect to ``self.fast``."""
-        raise NotImplementedError
-
-    def update(self, gradients: Any, inner_step: int) -> Any:
-        """The parameters after inner step ``inner_step`` (0-based), as a differentiable function of ``self.fast``."""
+    def moved(self, fast: Any, batch: Any, inner_step: int) -> tuple[Any, Tensor]:
+        """Inner step ``inner_step`` (0-based): new parameters, a differentiable function of ``fast``, and the loss."""
         raise NotImplementedError
 
     def on_inner_loop_start(self) -> None:
         self.fast, self.inner_step = self.start(), 0
 
+    def training_step(self, batch: Any) -> Tensor:
+        self._moved, loss = self.moved(self.fast, batch, self.inner_step)
+        return loss
+
     def backward(self, loss, params, paths, create_graph=True, retain_graph=False, allow_unused=True) -> None:
-        self._gradients = self.gradients(loss, create_graph)
+        pass  # ``moved`` took the gradient
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        self.fast = self.update(self._gradients, self.inner_step)
-        self._gradients = None
+        self.fast, self._moved = self._moved, None
         self.inner_step += 1
 
     def parameters(self) -> list[Tensor]:

@@ -6,7 +6,8 @@ import time
 
 import torch
 
-from reckoning_betty.inner.fast_weights import BATCHED_LIMIT
+SMALL = 2_000_000
+"""Parameters up to which a model's operations are so small that threads may cost more than they bring."""
 
 ROUNDS = 5
 
@@ -18,7 +19,7 @@ def choose_threads(parameters: int) -> int:
     idle machine and many times slower on a busy one, where threads wait for each other: so it is measured.
     """
     cores = len(os.sched_getaffinity(0))
-    if cores == 1 or parameters > BATCHED_LIMIT:
+    if cores == 1 or parameters > SMALL:
         return cores
     candidates = [count for count in (1, 2, 4, 8, 16) if count <= cores]
     seconds: dict[int, list[float]] = {count: [] for count in candidates}

@@ -93,7 +93,7 @@ def relative_error(a, b):
     return ((a - b).norm() / b.norm().clamp(min=1e-12)).item()
 
 
-@pytest.mark.parametrize("form", ["batched", "looped"])
+@pytest.mark.parametrize("form", ["dual", "batched", "looped"])
 @pytest.mark.parametrize("architecture", MODELS)
 def test_equals_a_plain_loop(architecture, form, ragged_tasks, tokenizer, float64):
     model = MODELS[architecture](len(tokenizer))

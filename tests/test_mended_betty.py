@@ -130,14 +130,10 @@ class Quadratic(UnrolledProblem):
     def get_batch(self) -> Tensor:
         return CENTER
 
-    def training_step(self, center: Tensor) -> Tensor:
-        return (self.fast - center) @ CURVATURE @ (self.fast - center) / 2
-
-    def gradients(self, loss: Tensor, create_graph: bool) -> Tensor:
-        return torch.autograd.grad(loss, self.fast, create_graph=create_graph)[0]
-
-    def update(self, gradients: Tensor, inner_step: int) -> Tensor:
-        return self.fast - self.outer.module.alpha * gradients
+    def moved(self, fast: Tensor, center: Tensor, inner_step: int) -> tuple[Tensor, Tensor]:
+        loss = (fast - center) @ CURVATURE @ (fast - center) / 2
+        (gradient,) = torch.autograd.grad(loss, fast, create_graph=not self._first_order)
+        return fast - self.outer.module.alpha * gradient, loss
 
 
 class Distance:
@@ -650,9 +646,9 @@ def test_every_inner_loop_starts_from_the_meta_parameters():
     seen = []
 
     class Watched(Quadratic):
-        def update(self, gradients: Tensor, inner_step: int) -> Tensor:
-            seen.append((inner_step, torch.equal(self.fast, self.outer.module.theta)))
-            return super().update(gradients, inner_step)
+        def moved(self, fast: Tensor, center: Tensor, inner_step: int) -> tuple[Tensor, Tensor]:
+            seen.append((inner_step, torch.equal(fast, self.outer.module.theta)))
+            return super().moved(fast, center, inner_step)
 
     module = Meta()
     inner = Watched("inner", Config(unroll_steps=2))

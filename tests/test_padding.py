@@ -11,19 +11,22 @@ from reckoning_betty.data.collate import Prompts, TaskEncoder
 from reckoning_betty.data.task import Question, StoredTasks, Task
 from reckoning_betty.errors import UserError
 from reckoning_betty.inner.encode import encode, encoding_loss
-from reckoning_betty.inner.fast_weights import start_fast_weights
+from reckoning_betty.inner.fast_weights import plan_fast_weights
 from reckoning_betty.inner.rates import InnerRates
 from reckoning_betty.models.causal_lm import layer_names
 
 
+def start(model, num_tasks, form):
+    names = [name for name, _ in model.named_parameters()]
+    return plan_fast_weights(model, names, form, num_tasks, num_tokens=20, num_steps=3).start(model, num_tasks)
+
+
 def adapted(model, encoder, tasks, form):
     rates = InnerRates(layer_names(model), 3, 0.2)
-    names = [name for name, _ in model.named_parameters()]
-    facts = encoder.knowledge(tasks).facts
-    return encode(start_fast_weights(model, names, len(tasks), form), facts, rates, 3)
+    return encode(start(model, len(tasks), form), encoder.knowledge(tasks).facts, rates, 3)
 
 
-@pytest.mark.parametrize("form", ["batched", "looped"])
+@pytest.mark.parametrize("form", ["dual", "batched", "looped"])
 @pytest.mark.parametrize("architecture", MODELS)
 def test_encoding_a_batch_equals_encoding_each_task(architecture, form, ragged_tasks, encoder, float64):
     model = MODELS[architecture](len(encoder.tokenizer))
@@ -51,10 +54,10 @@ def test_gradient_of_a_batch_is_the_mean_over_its_tasks(method, objective, ragge
         outer = build_levels(method, config, model, source, TaskEncoder(tokenizer, Prompts())).outer
         outer.draw_tasks(0)
         if method == "reckoning":
-            fast = start_fast_weights(model, outer.module.adapted, len(tasks), "batched")
+            fast, facts = start(model, len(tasks), "batched"), outer.knowledge.facts
             for step in range(2):
-                loss = encoding_loss(fast, outer.knowledge.facts).sum()
-                fast = fast.moved(fast.gradients(loss, create_graph=True), outer.module.rates.at(step))
+                rates = outer.module.rates.at(step)
+                fast, _ = fast.step(lambda now: encoding_loss(now, facts), rates, create_graph=True)
             outer.knowledge_encoding = type("Sibling", (), {"fast": fast})
         outer._count = 1
         loss = outer.training_step(outer.get_batch())
@@ -70,12 +73,11 @@ def test_gradient_of_a_batch_is_the_mean_over_its_tasks(method, objective, ragge
 def test_padding_tokens_change_nothing(ragged_tasks, encoder, float64):
     model = MODELS["gpt2"](len(encoder.tokenizer))
     facts = encoder.knowledge(ragged_tasks).facts
-    names = [name for name, _ in model.named_parameters()]
-    before = encoding_loss(start_fast_weights(model, names, 2, "batched"), facts)
+    before = encoding_loss(start(model, 2, "batched"), facts)
     padding = ~facts.scored & (torch.arange(facts.tokens.shape[2]) > 0)
     assert padding.any()
     facts.tokens[padding] = 7
-    after = encoding_loss(start_fast_weights(model, names, 2, "batched"), facts)
+    after = encoding_loss(start(model, 2, "batched"), facts)
     torch.testing.assert_close(before, after, rtol=0, atol=1e-14)
 
 

@@ -13,7 +13,7 @@ def four_cores(monkeypatch):
 
 def test_large_models_take_every_core_unmeasured(four_cores, monkeypatch):
     monkeypatch.setattr(threads, "_seconds_of_small_operations", lambda count: pytest.fail("measured"))
-    assert threads.choose_threads(threads.BATCHED_LIMIT + 1) == 4
+    assert threads.choose_threads(threads.SMALL + 1) == 4
 
 
 @pytest.mark.parametrize("fastest", [1, 2, 4])

@@ -26,6 +26,11 @@ class TokenRows:
     rows: Tensor
     """bool [B, R]: rows that exist; the others are padding."""
 
+    @property
+    def inputs(self) -> Tensor:
+        """What a model reads to predict the row, [B, R, T-1]: all but the last token, which predicts nothing."""
+        return self.tokens[..., :-1]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Knowledge:

@@ -1,6 +1,6 @@
 """Knowledge encoding: N gradient steps on the facts alone (the inner level), outside of training.
 
-Training runs the same three calls through Betty, one engine iteration a step (``problems/knowledge_encoding.py``).
+Training takes the same steps through Betty, one engine iteration a step (``problems/knowledge_encoding.py``).
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from reckoning_betty.inner.rates import InnerRates
 
 def encoding_loss(fast: FastWeights, facts: TokenRows) -> Tensor:
     """L_CLM(theta_k; K) for each task, [B]."""
-    return knowledge_nll(fast.logits(facts.tokens), facts.tokens, facts.scored, facts.rows)
+    return knowledge_nll(fast.logits(facts.inputs), facts.tokens, facts.scored, facts.rows)
 
 
 @torch.enable_grad()
@@ -41,13 +41,12 @@ def encode(
     """
     losses = []
     for step in range(num_steps):
-        fast = fast.cut()
-        loss = encoding_loss(fast, facts)
-        losses.append(loss.detach())
-        on_step(step, losses[-1])
-        gradients = fast.gradients(loss.sum(), create_graph=False)
         with torch.no_grad():
-            fast = fast.moved(gradients, rates.at(step))
+            alpha = rates.at(step)
+        fast, loss = fast.cut().step(lambda now: encoding_loss(now, facts), alpha, create_graph=False)
+        losses.append(loss)
+        on_step(step, loss)
+    fast = fast.cut()
     with torch.no_grad():
         losses.append(encoding_loss(fast, facts))
     on_step(num_steps, losses[-1])

@@ -1,120 +1,140 @@
-"""Fast weights theta_k: one set of adapted parameters per task, all connected to the meta-parameters theta.
+"""Fast weights theta_k: the adapted parameters of every task, all connected to the meta-parameters theta.
 
-Two forms with the same interface. ``BatchedCopies`` stacks the copies of all tasks and maps the model over them at
-once; ``LoopedCopies`` runs the model task by task, which needs less memory at a time and nothing of the model but a
-forward pass. Every tensor has the tasks first. Letters: B tasks, R rows (facts or questions), T tokens, V vocabulary.
+Interchangeable forms with one interface (``FastWeights``); the two levels do not know which is in use.
+
+=========  =====================================================  ==========================  ======================
+form       how a task's matrices are held                         inner optimizers            where it pays
+=========  =====================================================  ==========================  ======================
+dual       the shared matrix and token factors, ``matrices.py``   gradient descent            wide models, few tokens
+batched    one per task, in one pass of the model, ``one_pass``   any                         narrow models
+looped     one per task, task by task, ``looped.py``              any, forward-over-reverse   models unknown to the rest
+=========  =====================================================  ==========================  ======================
+
+``lora`` stands for adapters alone (``models/adapters.py``), held in whichever of these ``auto`` takes for them.
 """
 
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
-import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
 
-Form = Literal["auto", "batched", "looped"]
+from reckoning_betty.inner.looped import LoopedCopies
+from reckoning_betty.inner.one_pass import OnePassWeights
+from reckoning_betty.inner.optimizers import GradientDescent, InnerOptimizer
 
-BATCHED_LIMIT = 2_000_000
-"""``auto`` batches models up to this many parameters; beyond, the copies cost more than the loop (DESIGN.md 3)."""
+Form = Literal["auto", "dual", "batched", "looped", "lora"]
+
+MEMORY_LIMIT = 2 * 2**30
+"""Bytes of task copies over all inner steps from which ``auto`` goes by memory instead of speed."""
 
 
 class FastWeights(Protocol):
-    """theta_k of B tasks. Immutable: ``moved`` returns theta_{k+1}."""
+    """theta_k of B tasks. Immutable: ``step`` returns theta_{k+1}. Letters: R rows, T tokens, V vocabulary."""
 
     def logits(self, tokens: Tensor) -> Tensor:
         """Next-token logits [B, R, T, V] for token ids [B, R, T], each task under its own weights."""
 
-    def gradients(self, loss: Tensor, create_graph: bool) -> Any:
-        """The gradient of a scalar that is a sum over tasks, so that each task's copy gets its own gradient."""
-
-    def moved(self, gradients: Any, rates: dict[str, Tensor]) -> "FastWeights":
-        """theta_{k+1,l} = theta_{k,l} - alpha[l,k] * grad_l (DESIGN.md section 1)."""
+    def step(
+        self, loss_of: Callable[["FastWeights"], Tensor], rates: dict[str, Tensor], create_graph: bool
+    ) -> tuple["FastWeights", Tensor]:
+        """theta_{k+1} and the losses [B] under theta_k (``OnePassWeights.step`` has the details)."""
 
     def cut(self) -> "FastWeights":
         """The same values without history, for evaluation, where no hypergradient is wanted."""
 
 
-class BatchedCopies:
-    """Copies stacked as [B, *shape] and mapped with ``torch.func.vmap``."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FastWeightsPlan:
+    """Which form a model's fast weights take.
 
-    def __init__(self, model: nn.Module, copies: dict[str, Tensor]):
-        self.model = model
-        self.copies = copies
+    Args:
+        names: the adapted parameters.
+        form: ``dual``, ``batched``, ``looped``, or ``mixed``: dual where it is cheaper, matrix by matrix.
+        optimizer: the inner one.
+        checkpoint: keep no graph of an inner step until the hypergradient comes back to it.
+        forward_over_reverse: take the hypergradient of a step as a directional derivative (``looped`` alone).
+        dual_limit: for ``mixed``, matrices [out, in] with in * out / (in + out) above it take the dual form.
+        reason: one sentence for people.
+    """
 
-    @classmethod
-    def start(cls, model: nn.Module, names: list[str], num_tasks: int) -> "BatchedCopies":
-        parameters = dict(model.named_parameters())
-        return cls(model, {name: parameters[name].expand(num_tasks, *parameters[name].shape) for name in names})
+    names: Sequence[str]
+    form: Literal["dual", "batched", "looped", "mixed"]
+    optimizer: InnerOptimizer = field(default_factory=GradientDescent)
+    checkpoint: bool = False
+    forward_over_reverse: bool = False
+    dual_limit: float = 0.0
+    reason: str = ""
 
-    def logits(self, tokens: Tensor) -> Tensor:
-        return vmap(lambda copy, rows: _logits(self.model, copy, rows))(self.copies, tokens)
-
-    def gradients(self, loss: Tensor, create_graph: bool) -> list[Tensor]:
-        return list(torch.autograd.grad(loss, list(self.copies.values()), create_graph=create_graph))
-
-    def moved(self, gradients: list[Tensor], rates: dict[str, Tensor]) -> "BatchedCopies":
-        pairs = zip(self.copies.items(), gradients, strict=True)
-        return BatchedCopies(self.model, {name: _descend(copy, grad, rates[name]) for (name, copy), grad in pairs})
-
-    def cut(self) -> "BatchedCopies":
-        return BatchedCopies(self.model, {name: _leaf(copy) for name, copy in self.copies.items()})
-
-
-class LoopedCopies:
-    """One dictionary of tensors per task; the model runs once per task."""
-
-    def __init__(self, model: nn.Module, copies: list[dict[str, Tensor]]):
-        self.model = model
-        self.copies = copies
-
-    @classmethod
-    def start(cls, model: nn.Module, names: list[str], num_tasks: int) -> "LoopedCopies":
-        parameters = dict(model.named_parameters())
-        # view_as gives every task a node of its own in the graph, so that gradients do not mix
-        return cls(
-            model, [{name: parameters[name].view_as(parameters[name]) for name in names} for _ in range(num_tasks)]
+    def start(self, model: nn.Module, num_tasks: int) -> FastWeights:
+        """theta_0 = theta for every task."""
+        if self.form == "looped":
+            return LoopedCopies.start(
+                model, self.names, num_tasks, self.optimizer, self.checkpoint, self.forward_over_reverse
+            )
+        return OnePassWeights.start(
+            model, self.names, num_tasks, self.optimizer, self._is_low_rank, checkpoint=self.checkpoint
         )
 
-    def logits(self, tokens: Tensor) -> Tensor:
-        pairs = zip(self.copies, tokens, strict=True)
-        return torch.stack([_logits(self.model, copy, rows) for copy, rows in pairs])
-
-    def gradients(self, loss: Tensor, create_graph: bool) -> list[Tensor]:
-        inputs = [tensor for copy in self.copies for tensor in copy.values()]
-        return list(torch.autograd.grad(loss, inputs, create_graph=create_graph))
-
-    def moved(self, gradients: list[Tensor], rates: dict[str, Tensor]) -> "LoopedCopies":
-        remaining = iter(gradients)
-        return LoopedCopies(
-            self.model,
-            [
-                {name: _descend(tensor, next(remaining), rates[name]) for name, tensor in copy.items()}
-                for copy in self.copies
-            ],
-        )
-
-    def cut(self) -> "LoopedCopies":
-        return LoopedCopies(
-            self.model, [{name: _leaf(tensor) for name, tensor in copy.items()} for copy in self.copies]
-        )
+    def _is_low_rank(self, rows: int, columns: int) -> bool:
+        if self.form == "mixed":
+            return balance(rows, columns) > self.dual_limit
+        return self.form == "dual"
 
 
-def start_fast_weights(model: nn.Module, names: list[str], num_tasks: int, form: Form) -> FastWeights:
-    """theta_0 = theta for every task, in the form asked for; ``auto`` goes by the model's size."""
-    if form == "auto":
-        size = sum(parameter.numel() for parameter in model.parameters())
-        form = "batched" if size <= BATCHED_LIMIT else "looped"
-    return {"batched": BatchedCopies, "looped": LoopedCopies}[form].start(model, names, num_tasks)
+def plan_fast_weights(
+    model: nn.Module,
+    names: Sequence[str],
+    form: Form,
+    num_tasks: int,
+    num_tokens: int,
+    num_steps: int,
+    optimizer: InnerOptimizer | None = None,
+    checkpoint: bool = False,
+    forward_over_reverse: bool = False,
+) -> FastWeightsPlan:
+    """Choose a form where ``auto`` is asked for, else take the one that is.
+
+    The dual form corrects each product by rank N * n (n tokens a task), at N n (in + out) operations a token; a copy
+    costs in * out a token to update and to differentiate, and its memory. So a matrix takes the dual form where
+    N n < in out / (in + out) (DESIGN.md section 3), and where copies of all steps would fill ``MEMORY_LIMIT``.
+
+    Args:
+        num_tasks: B.
+        num_tokens: n, tokens of one task's facts, padding included.
+        num_steps: N.
+    """
+    optimizer = optimizer or GradientDescent()
+    given = {"names": names, "optimizer": optimizer, "checkpoint": checkpoint}
+    if form not in ("auto", "lora"):
+        given["forward_over_reverse"] = forward_over_reverse
+        return FastWeightsPlan(form=form, reason=f"{form}, as asked for", **given)
+    if forward_over_reverse:
+        reason = "looped, the form that forward-over-reverse takes"
+        return FastWeightsPlan(form="looped", forward_over_reverse=True, reason=reason, **given)
+    parameters = dict(model.named_parameters())
+    matrices = [parameters[name] for name in names if parameters[name].ndim == 2]
+    copies = num_steps * num_tasks * sum(matrix.numel() * matrix.element_size() for matrix in matrices)
+    if not optimizer.linear:
+        if copies > MEMORY_LIMIT:
+            reason = f"looped, because batched copies of {num_steps} steps would take {_gib(copies)}"
+            return FastWeightsPlan(form="looped", reason=reason, **given)
+        reason = "batched, because the dual form needs gradient descent"
+        return FastWeightsPlan(form="batched", reason=reason, **given)
+    limit, rule = num_steps * num_tokens, f"N * tokens = {num_steps} * {num_tokens} against in * out / (in + out)"
+    if copies > MEMORY_LIMIT:
+        # what each form keeps of a step: in * out elements, or the factors and their cotangents
+        limit = min(limit, 2 * num_tokens)
+        rule += f"; task copies would take {_gib(copies)}"
+    dual = sum(balance(*matrix.shape) > limit for matrix in matrices)
+    reason = f"dual for {dual} and batched for {len(matrices) - dual} of {len(matrices)} matrices ({rule})"
+    return FastWeightsPlan(form="mixed", dual_limit=limit, reason=reason, **given)
 
 
-def _logits(model: nn.Module, parameters: dict[str, Tensor], rows: Tensor) -> Tensor:
-    # No attention mask: rows are padded on the right, and causal attention keeps padding from real tokens exactly.
-    # strict=False lets tied weights follow the one name under which they are listed.
-    return functional_call(model, parameters, (), {"input_ids": rows, "use_cache": False}).logits
+def balance(rows: int, columns: int) -> float:
+    """in * out / (in + out): the rank at which token factors cost as much as the matrix itself."""
+    return rows * columns / (rows + columns)
 
 
-def _descend(tensor: Tensor, gradient: Tensor, rate: Tensor) -> Tensor:
-    return tensor + (-rate) * gradient  # the sign goes to the scalar: one pass less over the weights
-
-
-def _leaf(tensor: Tensor) -> Tensor:
-    return tensor.detach().requires_grad_()
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"

@@ -1,4 +1,7 @@
-"""The losses of both levels, per task. Letters: B tasks, R rows (facts or questions), T tokens, V vocabulary."""
+"""The losses of both levels, per task. Letters: B tasks, R rows (facts or questions), T tokens, V vocabulary.
+
+Logits are those of the first T-1 tokens: nothing follows the last one, so no model needs to read it.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -7,8 +10,7 @@ from torch import Tensor
 
 def token_nll(logits: Tensor, tokens: Tensor) -> Tensor:
     """Negative log-likelihood [B, R, T-1] in nats of tokens 1..T-1 given what stands before them."""
-    predicted = logits[..., :-1, :].flatten(0, -2)
-    nll = F.cross_entropy(predicted, tokens[..., 1:].flatten(), reduction="none")
+    nll = F.cross_entropy(logits.flatten(0, -2), tokens[..., 1:].flatten(), reduction="none")
     return nll.view(tokens[..., 1:].shape)
 
 
@@ -18,7 +20,7 @@ def knowledge_nll(logits: Tensor, tokens: Tensor, scored: Tensor, rows: Tensor) 
     L_CLM(theta; K) = 1/|K| sum_f 1/|f| sum_t -log p(f_t | f_<t; theta)      (DESIGN.md section 1)
 
     Args:
-        logits: [B, R, T, V].
+        logits: [B, R, T-1, V], of the rows' inputs.
         tokens: ids [B, R, T].
         scored: bool [B, R, T]; which tokens count (not padding, not a prompt; the first token of a row never does).
         rows: bool [B, R]; which facts count. A task without any gives 0.

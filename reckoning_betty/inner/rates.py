@@ -46,6 +46,11 @@ class InnerRates(nn.Module):
         log_rates = torch.full((len(self.row_names), columns), math.log(initial))
         self.log_rates = nn.Parameter(log_rates, requires_grad=granularity != "static")
 
+    @property
+    def names(self) -> list[str]:
+        """The adapted parameters."""
+        return list(self._row_of)
+
     def _rows(self, layer_of: dict[str, str]) -> dict[str, str]:
         if self.granularity == "per_tensor":
             return {name: name for name in layer_of}

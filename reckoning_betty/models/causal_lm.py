@@ -1,5 +1,6 @@
 """Load or make a decoder and its tokenizer, ready for twice differentiable fast weights."""
 
+import fnmatch
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -172,6 +173,36 @@ def layer_names(model: PreTrainedModel) -> dict[str, str]:
         else:
             layers[name] = "embeddings" if id(parameter) in embeddings else "head"
     return layers
+
+
+def adapted_names(model: PreTrainedModel, patterns: Sequence[str] = ("*",), top_layers: int = 0) -> list[str]:
+    """The parameters that the inner level moves: trainable ones that fit a pattern, of the last layers.
+
+    Args:
+        model: any decoder.
+        patterns: of parameter names, as a shell matches file names.
+        top_layers: only parameters of the last so many layers; 0 for all layers, embeddings and head.
+
+    Raises:
+        UserError: a pattern that fits nothing, or more layers than there are.
+    """
+    trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    for pattern in patterns:
+        if not fnmatch.filter(trainable, pattern):
+            example = trainable[len(trainable) // 2]
+            raise UserError(f"inner.adapt: no parameter fits '{pattern}'; names look like {example}, and * fits any.")
+    names = [name for name in trainable if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+    if not top_layers:
+        return names
+    depth = model.config.get_text_config().num_hidden_layers
+    if top_layers > depth:
+        raise UserError(f"inner.top_layers={top_layers} is not possible: the model has {depth} layers.")
+    top = {f"layer {index}" for index in range(depth - top_layers, depth)}
+    layers = layer_names(model)
+    names = [name for name in names if layers[name] in top]
+    if not names:
+        raise UserError(f"inner.top_layers={top_layers} and inner.adapt={list(patterns)} leave nothing to adapt.")
+    return names
 
 
 def _refuse_missing_folder(name: str) -> None:

@@ -104,6 +104,8 @@ class Run:
         encoder = TaskEncoder(tokenizer, self.prompts, self.accelerator.device, max_tokens(model))
         levels = self.build_levels(method, config, model, self.splits.train, encoder, self.accelerator.device)
         folder = self.directory.checkpoint(method, config.method)
+        if levels.note:
+            tqdm.write(f"{method}: {levels.note}")
 
         def save_best(note: dict[str, Any]) -> None:
             checkpoint = Checkpoint(
@@ -113,6 +115,7 @@ class Run:
                 problem=config.problem,
                 prompts=self.prompts,
                 rates=levels.rates,
+                optimizer=config.inner.make_optimizer(),
                 note=note | {"seed": config.seed, "objective": config.objective, "data": asdict(config.data)},
             )
             save_checkpoint(folder, checkpoint)
@@ -157,6 +160,7 @@ class Run:
             rates=rates,
             encoder=encoder,
             inner_steps=evaluation.inner_steps or self.config.inner.steps,
+            optimizer=self.config.inner.make_optimizer(),
             form=self.config.inner.fast_weights,
             max_answer_tokens=evaluation.max_answer_tokens,
             tasks_per_batch=evaluation.tasks_per_batch,
@@ -212,8 +216,8 @@ class Run:
             plots.inner_rates(rates, folder / "inner_rates.png")
 
 
-def check_model(config: RunConfig, splits: Splits, prompts: Prompts) -> int:
-    """Refuse, before anything is written, a model that cannot be loaded, or that cannot read what it will be given.
+def check_model(config: RunConfig, splits: Splits, prompts: Prompts, build_levels: Callable[..., Any]) -> int:
+    """Refuse, before anything is written, a model that cannot be loaded, read what it will be given, or be adapted.
 
     The test's rows are the longest, and without this would be refused only after hours of training.
 
@@ -221,7 +225,7 @@ def check_model(config: RunConfig, splits: Splits, prompts: Prompts) -> int:
         The model's number of parameters.
 
     Raises:
-        UserError: as ``load_model``, or rows longer than the model's context.
+        UserError: as ``load_model``, rows longer than the model's context, or nothing to adapt.
     """
     model, tokenizer = load_model(config.model, splits.vocabulary, config.seed)
     encoder = TaskEncoder(tokenizer, prompts, max_tokens=max_tokens(model))
@@ -235,7 +239,10 @@ def check_model(config: RunConfig, splits: Splits, prompts: Prompts) -> int:
                     encoder.questions(batch)
                 if method == "reckoning":
                     encoder.knowledge(batch)
-    return sum(parameter.numel() for parameter in model.parameters())
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    for method in config.methods:
+        build_levels(method, config, model, splits.train, encoder)
+    return parameters
 
 
 def start_trackers(config: RunConfig, directory: RunDirectory) -> Accelerator:

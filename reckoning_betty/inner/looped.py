@@ -1,0 +1,118 @@
+"""Fast weights as one copy of the adapted parameters per task, and the model run task by task: the ``looped`` form.
+
+The plainest form, and the one that asks least of a model: nothing but a forward pass with other weights. The other
+forms are tested against it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from reckoning_betty.inner.optimizers import InnerOptimizer, State
+from reckoning_betty.inner.recompute import Copies, Tree, forward_over_reverse, recomputed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopedCopies:
+    """theta_k of B tasks, one dictionary each. Immutable: ``step`` returns theta_{k+1}.
+
+    Args:
+        model: runs with each copy in turn.
+        copies: theta_k by parameter name, per task.
+        optimizer: moves each parameter.
+        states: what the optimizer remembers of each parameter, per task.
+        checkpoint: keep no graph of an inner step until the hypergradient comes back to it.
+        forward_over_reverse: take a step's part of the hypergradient as a directional derivative.
+        steps_done: k.
+    """
+
+    model: nn.Module
+    copies: Copies
+    optimizer: InnerOptimizer
+    states: list[dict[str, State]]
+    checkpoint: bool = False
+    forward_over_reverse: bool = False
+    steps_done: int = 0
+
+    @classmethod
+    def start(
+        cls,
+        model: nn.Module,
+        names: Sequence[str],
+        num_tasks: int,
+        optimizer: InnerOptimizer,
+        checkpoint: bool = False,
+        forward_over_reverse: bool = False,
+    ) -> "LoopedCopies":
+        """theta_0 = theta."""
+        parameters = dict(model.named_parameters())
+        return cls(
+            model=model,
+            # view_as gives every task a node of its own in the graph, so that gradients do not mix
+            copies=[{name: parameters[name].view_as(parameters[name]) for name in names} for _ in range(num_tasks)],
+            optimizer=optimizer,
+            states=[dict.fromkeys(names, ()) for _ in range(num_tasks)],
+            checkpoint=checkpoint,
+            forward_over_reverse=forward_over_reverse,
+        )
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """[B, R, T] to [B, R, T, V], each task under its own weights."""
+        return torch.stack([_logits(self.model, copy, rows) for copy, rows in zip(self.copies, tokens, strict=True)])
+
+    def step(
+        self, loss_of: Callable[["LoopedCopies"], Tensor], rates: dict[str, Tensor], create_graph: bool
+    ) -> tuple["LoopedCopies", Tensor]:
+        """As ``OnePassWeights.step``."""
+        if create_graph and self.forward_over_reverse:
+            copies, losses = forward_over_reverse(
+                lambda copies: loss_of(replace(self, copies=copies)), self.copies, rates
+            )
+            return replace(self, copies=copies, steps_done=self.steps_done + 1), losses.detach()
+
+        def run(inputs: Tree, graph: bool) -> Tree:
+            return self._moved(loss_of, *inputs, graph)
+
+        inputs = (self.copies, self.states, rates)
+        remember = self.checkpoint and create_graph
+        copies, states, losses = recomputed(run, inputs) if remember else run(inputs, create_graph)
+        return replace(self, copies=copies, states=states, steps_done=self.steps_done + 1), losses.detach()
+
+    def cut(self) -> "LoopedCopies":
+        """The same values without history."""
+        return replace(
+            self,
+            copies=[{n: tensor.detach().requires_grad_() for n, tensor in copy.items()} for copy in self.copies],
+            states=[{n: tuple(t.detach() for t in state) for n, state in states.items()} for states in self.states],
+        )
+
+    def _moved(
+        self,
+        loss_of: Callable[["LoopedCopies"], Tensor],
+        copies: Copies,
+        states: list[dict[str, State]],
+        rates: dict[str, Tensor],
+        create_graph: bool,
+    ) -> tuple[Copies, list[dict[str, State]], Tensor]:
+        losses = loss_of(replace(self, copies=copies))
+        flat = [tensor for copy in copies for tensor in copy.values()]
+        found = torch.autograd.grad(losses.sum(), flat, create_graph=create_graph, allow_unused=True)
+        gradients = iter([torch.zeros_like(t) if g is None else g for t, g in zip(flat, found, strict=True)])
+        new_copies, new_states = [], []
+        for copy, state in zip(copies, states, strict=True):
+            moved = {
+                name: self.optimizer.moved(tensor, next(gradients), rates[name], state[name], self.steps_done)
+                for name, tensor in copy.items()
+            }
+            new_copies.append({name: pair[0] for name, pair in moved.items()})
+            new_states.append({name: pair[1] for name, pair in moved.items()})
+        return new_copies, new_states, losses
+
+
+def _logits(model: nn.Module, parameters: dict[str, Tensor], rows: Tensor) -> Tensor:
+    # No attention mask: rows are padded on the right, and causal attention keeps padding from real tokens exactly.
+    # functional_call lets tied weights follow the one name under which they are listed.
+    return functional_call(model, parameters, (), {"input_ids": rows, "use_cache": False}).logits

@@ -1,0 +1,283 @@
+"""Fast weights of all tasks in one pass of the model: the ``dual`` and ``batched`` forms.
+
+Under gradient descent, matrices are held as in ``matrices.py`` (token factors, or one per task) and all else, norms and
+biases, as one tensor [B, *shape]. Other inner optimizers need whole gradients: then matrices are such tensors too.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from reckoning_betty.inner.matrices import (
+    AdaptedMatrix,
+    Anchor,
+    LowRank,
+    Origin,
+    Product,
+    Rows,
+    Stacked,
+    TransposedProduct,
+    Update,
+)
+from reckoning_betty.inner.optimizers import InnerOptimizer, State
+from reckoning_betty.inner.recompute import Tree, recomputed
+from reckoning_betty.inner.stand_ins import MatrixStandIn, StandIn, VectorStandIn, standing_in
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a model holds its adapted parameters: tied ones in several places, Conv1D's transposed."""
+
+    modules: dict[tuple[nn.Module, str], str]
+    parameters: dict[str, nn.Parameter]
+    transposed: frozenset[str]
+
+    @classmethod
+    def of(cls, model: nn.Module, names: Sequence[str]) -> "Places":
+        everything = dict(model.named_parameters())
+        parameters = {name: everything[name] for name in names}
+        name_of = {id(parameter): name for name, parameter in parameters.items()}
+        modules, transposed = {}, set()
+        for module in model.modules():
+            for attribute, parameter in module._parameters.items():
+                if id(parameter) in name_of:
+                    modules[module, attribute] = name_of[id(parameter)]
+                    if isinstance(module, Conv1D):
+                        transposed.add(name_of[id(parameter)])
+        return cls(modules, parameters, frozenset(transposed))
+
+
+@dataclass(slots=True)
+class Use:
+    """One use of a matrix in a forward pass: y = x M^T, or for ids x a lookup of the rows y."""
+
+    name: str
+    x: Tensor
+    y: Tensor
+    learned: Tensor | None = None
+    """For lookups, [B, n, 1]: 0 where the id is padding, whose row is not learned; None where all are."""
+
+    def factors(self, gradient: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+        """L and R of the use's part of the update, alpha dL/dM = L^T R, with dL/dy given."""
+        if not self.x.dtype.is_floating_point:
+            return self.x, rate * (gradient if self.learned is None else gradient * self.learned)
+        if gradient.shape[-1] <= self.x.shape[-1]:  # the rate goes to the smaller one
+            return rate * gradient, self.x
+        return gradient, rate * self.x
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnePassWeights:
+    """theta_k of B tasks. Immutable: ``step`` returns theta_{k+1}.
+
+    Args:
+        model: owns theta; its parameters stay in place.
+        places: where the adapted parameters are.
+        matrices: M_k of the matrices that are held as such, by name.
+        tokens: what ties each of them to the graph (``matrices.py``).
+        values: theta_k of all other adapted parameters, [B, *shape].
+        optimizer: gradient descent wherever there are ``matrices``.
+        states: what the optimizer remembers of each of ``values``.
+        checkpoint: keep no graph of an inner step until the hypergradient comes back to it.
+        steps_done: k.
+    """
+
+    model: nn.Module
+    places: Places
+    num_tasks: int
+    matrices: dict[str, AdaptedMatrix]
+    tokens: dict[str, Tensor]
+    values: dict[str, Tensor]
+    optimizer: InnerOptimizer
+    states: dict[str, State]
+    checkpoint: bool = False
+    steps_done: int = 0
+
+    @classmethod
+    def start(
+        cls,
+        model: nn.Module,
+        names: Sequence[str],
+        num_tasks: int,
+        optimizer: InnerOptimizer,
+        is_low_rank: Callable[[int, int], bool],
+        checkpoint: bool = False,
+    ) -> "OnePassWeights":
+        """theta_0 = theta; ``is_low_rank`` decides for a matrix [out, in] by its two sizes, under gradient descent."""
+        places = Places.of(model, names)
+        matrices, tokens, values = {}, {}, {}
+        for name, parameter in places.parameters.items():
+            if optimizer.linear and parameter.ndim == 2:
+                origin = Origin(parameter, name in places.transposed)
+                matrices[name] = (LowRank if is_low_rank(*parameter.shape) else Stacked)(origin, num_tasks)
+                tokens[name] = Anchor.apply(parameter, origin)
+            else:
+                values[name] = parameter.expand(num_tasks, *parameter.shape)
+        return cls(
+            model=model,
+            places=places,
+            num_tasks=num_tasks,
+            matrices=matrices,
+            tokens=tokens,
+            values=values,
+            optimizer=optimizer,
+            states=dict.fromkeys(values, ()),
+            checkpoint=checkpoint,
+        )
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """[B, R, T] to [B, R, T, V], each task under its own weights."""
+        return self._run(tokens, [])
+
+    def step(
+        self,
+        loss_of: Callable[["OnePassWeights"], Tensor],
+        rates: dict[str, Tensor],
+        create_graph: bool,
+    ) -> tuple["OnePassWeights", Tensor]:
+        """One inner step, theta_{k+1,l} = theta_{k,l} - alpha[l,k] grad_l L(theta_k) under gradient descent.
+
+        Args:
+            loss_of: the tasks' losses [B] as a function of fast weights, which it asks for logits.
+            rates: alpha by parameter name, scalars.
+            create_graph: whether the hypergradient passes through the inner gradient (second order).
+
+        Returns:
+            theta_{k+1}, and the losses [B] under theta_k without graph.
+        """
+
+        def run(inputs: Tree, graph: bool) -> Tree:
+            return self._factors_and_values(loss_of, *inputs, graph)
+
+        inputs = (self.tokens, self.values, self.states, rates)
+        remember = self.checkpoint and create_graph
+        factors, values, states, losses = recomputed(run, inputs) if remember else run(inputs, create_graph)
+        matrices, tokens = dict(self.matrices), dict(self.tokens)
+        for name, pairs in factors.items():
+            detached = [(Rows(left.detach()), right.detach()) for left, right in pairs]
+            matrices[name] = self.matrices[name].minus(detached)
+            flat = [tensor for pair in pairs for tensor in pair]
+            tokens[name] = Update.apply(self.tokens[name], matrices[name], self.matrices[name], detached, *flat)
+        moved = replace(
+            self, matrices=matrices, tokens=tokens, values=values, states=states, steps_done=self.steps_done + 1
+        )
+        return moved, losses.detach()
+
+    def cut(self) -> "OnePassWeights":
+        """The same values without history. They still require grad, so that outputs have gradients."""
+        return replace(
+            self,
+            tokens={name: token.detach().requires_grad_() for name, token in self.tokens.items()},
+            values={name: values.detach().requires_grad_() for name, values in self.values.items()},
+            states={name: tuple(tensor.detach() for tensor in state) for name, state in self.states.items()},
+        )
+
+    def _factors_and_values(
+        self,
+        loss_of: Callable[["OnePassWeights"], Tensor],
+        tokens: dict[str, Tensor],
+        values: dict[str, Tensor],
+        states: dict[str, State],
+        rates: dict[str, Tensor],
+        create_graph: bool,
+    ) -> tuple[dict[str, list[tuple[Tensor, Tensor]]], dict[str, Tensor], dict[str, State], Tensor]:
+        """What moves the matrices (L and R of every use), the new values and states, and the losses."""
+        uses: list[Use] = []
+        losses = loss_of(_Recording(replace(self, tokens=tokens, values=values), uses))
+        gradients = iter(self._gradients(losses.sum(), [*(use.y for use in uses), *values.values()], create_graph))
+        factors: dict[str, list[tuple[Tensor, Tensor]]] = {}
+        for use in uses:
+            gradient = next(gradients)
+            if gradient is not None:
+                factors.setdefault(use.name, []).append(use.factors(gradient, rates[use.name]))
+        new_values, new_states = {}, {}
+        for name, value in values.items():
+            gradient = next(gradients)
+            gradient = torch.zeros_like(value) if gradient is None else gradient  # not used in this pass
+            new_values[name], new_states[name] = self.optimizer.moved(
+                value, gradient, rates[name], states[name], self.steps_done
+            )
+        return factors, new_values, new_states, losses
+
+    def _gradients(self, loss: Tensor, inputs: Sequence[Tensor], create_graph: bool) -> tuple[Tensor | None, ...]:
+        origins = [matrix.origin for matrix in self.matrices.values()]
+        for origin in origins:
+            origin.in_inner_gradient = True
+        try:
+            return torch.autograd.grad(loss, inputs, create_graph=create_graph, allow_unused=True)
+        finally:
+            for origin in origins:
+                origin.in_inner_gradient = False
+
+    def _run(self, tokens: Tensor, uses: list[Use]) -> Tensor:
+        rows = tokens.shape[0] * tokens.shape[1]
+        stand_ins: dict[str, StandIn] = {}
+        for name, parameter in self.places.parameters.items():
+            if name in self.matrices:
+                linear, lookup = self._recorded_linear(name, uses), self._recorded_lookup(name, uses, rows)
+                stand_ins[name] = MatrixStandIn(name, parameter, self.num_tasks, linear, lookup)
+            elif parameter.ndim == 2:
+                linear, lookup = self._plain_linear(name), self._plain_lookup(name, rows)
+                stand_ins[name] = MatrixStandIn(name, parameter, self.num_tasks, linear, lookup)
+            else:
+                stand_ins[name] = VectorStandIn(name, parameter, self.num_tasks, self.values[name])
+        with standing_in({place: stand_ins[name] for place, name in self.places.modules.items()}):
+            # No attention mask: padding stands on the right, where causal attention cannot see it.
+            logits = self.model(input_ids=tokens.flatten(0, 1), use_cache=False).logits
+        return logits.unflatten(0, tokens.shape[:2])
+
+    def _recorded_linear(self, name: str, uses: list[Use]):
+        def linear(x: Tensor, bias: Tensor | None) -> Tensor:
+            y = Product.apply(x, bias, self.tokens[name], self.matrices[name])
+            uses.append(Use(name, x, y))
+            return y
+
+        return linear
+
+    def _recorded_lookup(self, name: str, uses: list[Use], rows: int):
+        def lookup(ids: Tensor, padding: int | None) -> Tensor:
+            ids = ids.expand(rows, -1)  # positions are the same for all rows, and often given once
+            x = ids.reshape(self.num_tasks, -1)
+            y = TransposedProduct.apply(x, self.tokens[name], self.matrices[name])
+            learned = None if padding is None else (x != padding).to(y.dtype).unsqueeze(-1)
+            if learned is not None:
+                y = y * learned + (y * (1 - learned)).detach()
+            uses.append(Use(name, x, y, learned))
+            return y.view(*ids.shape, -1)
+
+        return lookup
+
+    def _plain_linear(self, name: str):
+        def linear(x: Tensor, bias: Tensor | None) -> Tensor:
+            values = self.values[name]
+            y = x @ (values if name in self.places.transposed else values.mT)
+            return y if bias is None else y + bias.unsqueeze(1)
+
+        return linear
+
+    def _plain_lookup(self, name: str, rows: int):
+        def lookup(ids: Tensor, padding: int | None) -> Tensor:
+            ids = ids.expand(rows, -1)
+            values = self.values[name]
+            offsets = torch.arange(self.num_tasks, device=ids.device).unsqueeze(1) * values.shape[1]
+            y = values.flatten(0, 1)[ids.reshape(self.num_tasks, -1) + offsets].view(*ids.shape, -1)
+            if padding is None:
+                return y
+            learned = (ids != padding).to(y.dtype).unsqueeze(-1)
+            return y * learned + (y * (1 - learned)).detach()
+
+        return lookup
+
+
+@dataclass(slots=True)
+class _Recording:
+    """The fast weights as the inner loss sees them: every use of a matrix is written down."""
+
+    fast: OnePassWeights
+    uses: list[Use]
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        return self.fast._run(tokens, self.uses)

@@ -1,0 +1,87 @@
+"""LoRA adapters through PEFT: small matrices beside a frozen decoder, which both levels then train instead of it."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
+
+from reckoning_betty.errors import UserError
+
+FOLDER = "adapter"
+"""Where a checkpoint holds them, in PEFT's own format."""
+
+
+def add_adapters(model: PreTrainedModel, rank: int, alpha: float, targets: Sequence[str]) -> None:
+    """Put adapters B A of ``rank``, scaled by alpha / rank, beside the target layers, and freeze everything else.
+
+    Args:
+        model: changed in place; it computes what it did before, because B starts at 0.
+        rank: r; A is [r, in] and B [out, r].
+        alpha: see above.
+        targets: ends of layer names, or ``all-linear`` alone for every linear layer but the head.
+
+    Raises:
+        UserError: no layer has such a name.
+    """
+    all_linear = list(targets) == ["all-linear"]
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        target_modules="all-linear" if all_linear else list(targets),
+        lora_dropout=0.0,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        _inject(model, config)
+    except ValueError as error:
+        raise UserError(
+            f"inner.lora_targets={list(targets)} fits no layer of this model ({str(error).split('.')[0]}): "
+            "give ends of layer names, such as c_attn or q_proj, or all-linear."
+        ) from None
+
+
+def save_adapters(model: PreTrainedModel, folder: Path) -> dict:
+    """Write the adapters to ``folder`` in PEFT's format; returns the weights of the model without them."""
+    model.peft_config["default"].save_pretrained(str(folder))
+    adapters = {name: t.detach().cpu().contiguous() for name, t in get_peft_model_state_dict(model).items()}
+    save_file(adapters, folder / SAFETENSORS_WEIGHTS_NAME)
+    return {
+        name.replace(".base_layer.", "."): tensor for name, tensor in model.state_dict().items() if ".lora_" not in name
+    }
+
+
+def load_adapters(model: PreTrainedModel, folder: Path) -> None:
+    """Put what ``save_adapters`` wrote into a model without adapters.
+
+    Raises:
+        UserError: files missing, damaged, or of another model.
+    """
+    try:
+        _inject(model, LoraConfig.from_pretrained(str(folder)))
+        result = set_peft_model_state_dict(model, load_file(folder / SAFETENSORS_WEIGHTS_NAME))
+        missing = [name for name in result.missing_keys if ".lora_" in name]
+    except Exception as error:  # PEFT, safetensors and JSON each raise their own, of no common class
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{folder} is missing or damaged ({reason}): take another checkpoint, or train again."
+        ) from None
+    if missing or result.unexpected_keys:
+        raise UserError(f"{folder} does not fit the model beside it: the two come from different runs.")
+
+
+def has_adapters(model: PreTrainedModel) -> bool:
+    """Whether ``add_adapters`` or ``load_adapters`` was here."""
+    return hasattr(model, "peft_config")
+
+
+def _inject(model: PreTrainedModel, config: LoraConfig) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT says that it adapts its options to Conv1D, which is what is wanted
+        inject_adapter_in_model(config, model)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(".lora_" in name)
+    model.eval()

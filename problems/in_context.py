@@ -1,5 +1,7 @@
 """The single-level baselines: in-context fine-tuning (facts in the prompt) and no facts at all."""
 
+from collections.abc import Sequence
+
 from betty.configs import Config
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -7,7 +9,7 @@ from transformers import PreTrainedModel
 from problems.outer_level import OuterLevel
 from reckoning_betty.config import TrainingConfig
 from reckoning_betty.data.collate import ContextRows, TaskEncoder, TokenRows
-from reckoning_betty.data.task import TaskSource
+from reckoning_betty.data.task import Task, TaskSource
 from reckoning_betty.guards import refuse_non_finite
 from reckoning_betty.inner.losses import answer_nll, knowledge_nll
 
@@ -33,10 +35,12 @@ class InContext(OuterLevel):
         self.with_facts = with_facts
 
     def get_batch(self) -> ContextRows:
-        self.draw_tasks(self.count - 1)  # Betty counts the step before it asks for the batch
+        return self.draw_tasks(self.count - 1)  # Betty counts the step before it asks for the batch
+
+    def encode_tasks(self, tasks: Sequence[Task]) -> ContextRows:
         if self.with_facts:
-            return self.encoder.in_context(self.tasks, recall=self.knowledge_weight > 0)
-        questions = self.encoder.questions(self.tasks)
+            return self.encoder.in_context(tasks, recall=self.knowledge_weight > 0)
+        questions = self.encoder.questions(tasks)
         return ContextRows(answers=questions, recalled=questions.scored.new_zeros(questions.scored.shape))
 
     def training_step(self, batch: ContextRows) -> Tensor:

@@ -11,10 +11,12 @@ from problems.knowledge_encoding import KnowledgeEncoding
 from problems.outer_level import OuterLevel
 from problems.reasoning import MetaParameters, Reasoning
 from reckoning_betty.config import RunConfig
+from reckoning_betty.data.buckets import Bucketed
 from reckoning_betty.data.collate import TaskEncoder
 from reckoning_betty.data.task import TaskSource
 from reckoning_betty.inner.fast_weights import plan_fast_weights
 from reckoning_betty.inner.rates import InnerRates
+from reckoning_betty.inner.traps import refuse_mixed_tasks
 from reckoning_betty.models.adapters import add_adapters
 from reckoning_betty.models.causal_lm import adapted_names, layer_names
 
@@ -50,6 +52,8 @@ def build_levels(
         UserError: nothing to adapt, or adapters that fit no layer.
     """
     training, weight = config.training(method), config.effective_knowledge_weight
+    if training.bucket_steps > 1:
+        source = Bucketed(source, training.bucket_steps, config.seed)
     if method == "reckoning":
         inner = config.inner
         if inner.fast_weights == "lora":
@@ -70,6 +74,8 @@ def build_levels(
             checkpoint=inner.checkpoint,
             forward_over_reverse=config.hypergradient == "forward_over_reverse",
         )
+        if plan.form != "looped":
+            refuse_mixed_tasks(model, names)
         encoding = KnowledgeEncoding(inner.steps, plan, config.differentiates)
         return Levels(
             outer=reasoning,

@@ -1,6 +1,7 @@
 """What the outer levels share: drawing tasks, the guard on the gradient, clipping, and no dropout."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from betty.configs import Config
@@ -9,6 +10,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from reckoning_betty.config import TrainingConfig
 from reckoning_betty.data.collate import TaskEncoder
+from reckoning_betty.data.prefetch import Prefetch
 from reckoning_betty.data.task import Task, TaskSource
 from reckoning_betty.guards import refuse_non_finite
 from reckoning_betty.mended_betty import MendedImplicitProblem
@@ -46,12 +48,22 @@ class OuterLevel(MendedImplicitProblem):
         self.source = source
         self.encoder = encoder
         self.tasks: Sequence[Task] = ()
+        self._prefetch = Prefetch(self._prepare)
         self.losses: dict[str, Tensor] = {}
         self.gradient_norm = torch.tensor(0.0)
 
-    def draw_tasks(self, step: int) -> None:
-        """The tasks of outer step ``step`` (0-based)."""
-        self.tasks = self.source.draw(step, self.training_options.tasks_per_step)
+    def draw_tasks(self, step: int) -> Any:
+        """Set ``tasks`` to those of outer step ``step`` (0-based), and return what ``encode_tasks`` makes of them."""
+        self.tasks, encoded = self._prefetch.get(step)
+        return encoded
+
+    def encode_tasks(self, tasks: Sequence[Task]) -> Any:
+        """The tensors of an outer step. Runs in another thread, a step ahead, so it must change nothing."""
+        raise NotImplementedError
+
+    def _prepare(self, step: int) -> tuple[Sequence[Task], Any]:
+        tasks = self.source.draw(step, self.training_options.tasks_per_step)
+        return tasks, self.encode_tasks(tasks)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.module.parameters() if parameter.requires_grad]

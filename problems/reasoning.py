@@ -1,5 +1,9 @@
 """The outer level: answer questions with the adapted weights, the facts no longer in the input."""
 
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
 from betty.configs import Config
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -7,10 +11,14 @@ from transformers import PreTrainedModel
 from problems.outer_level import OuterLevel
 from reckoning_betty.config import TrainingConfig
 from reckoning_betty.data.collate import Knowledge, TaskEncoder, TokenRows
-from reckoning_betty.data.task import TaskSource
+from reckoning_betty.data.task import Task, TaskSource
 from reckoning_betty.guards import refuse_non_finite
+from reckoning_betty.inner.fast_weights import FastWeights
 from reckoning_betty.inner.losses import answer_nll, knowledge_nll
 from reckoning_betty.inner.rates import InnerRates
+
+JOINT_PADDING = 1.25
+"""Tokens that one pass over questions and facts may take, for each token that two passes take."""
 
 
 class MetaParameters(nn.Module):
@@ -49,23 +57,25 @@ class Reasoning(OuterLevel):
         self.questions: TokenRows | None = None
 
     def draw_tasks(self, step: int) -> None:
-        super().draw_tasks(step)
-        self.knowledge = self.encoder.knowledge(self.tasks)
-        self.questions = self.encoder.questions(self.tasks)
+        self.knowledge, self.questions = super().draw_tasks(step)
+
+    def encode_tasks(self, tasks: Sequence[Task]) -> tuple[Knowledge, TokenRows]:
+        return self.encoder.knowledge(tasks), self.encoder.questions(tasks)
 
     def get_batch(self) -> TokenRows:
         return self.questions
 
     def training_step(self, questions: TokenRows) -> Tensor:
         fast = self.knowledge_encoding.fast
-        logits = fast.logits(questions.inputs)
-        answer = answer_nll(logits, questions.tokens, questions.scored, questions.rows).mean()
-        loss, self.losses = answer, {"answer_loss": answer.detach()}
         if self.knowledge_weight > 0:
             facts = self.knowledge.facts
-            recall = knowledge_nll(
-                fast.logits(facts.inputs), facts.tokens, facts.scored, self.knowledge.relevant
-            ).mean()
+            answers, recalled = logits_of_both(fast, questions, facts)
+            recall = knowledge_nll(recalled, facts.tokens, facts.scored, self.knowledge.relevant).mean()
+        else:
+            answers, recall = fast.logits(questions.inputs), None
+        answer = answer_nll(answers, questions.tokens, questions.scored, questions.rows).mean()
+        loss, self.losses = answer, {"answer_loss": answer.detach()}
+        if recall is not None:
             loss = answer + self.knowledge_weight * recall
             self.losses["knowledge_loss"] = recall.detach()
         refuse_non_finite("outer level (reasoning)", self.count, None, {**self.losses, "loss": loss})
@@ -74,3 +84,18 @@ class Reasoning(OuterLevel):
     def optimizer_step(self, *args, **kwargs) -> None:
         super().optimizer_step(*args, **kwargs)
         self.knowledge_encoding.fast = None  # frees the graph of the inner loop before the next one starts
+
+
+def logits_of_both(fast: FastWeights, first: TokenRows, second: TokenRows) -> tuple[Tensor, Tensor]:
+    """The logits of two sets of rows, in one pass of the model where little padding is needed for it.
+
+    A pass costs as many operations however few its tokens are, so one is cheaper than two for small models.
+    """
+    lengths = first.inputs.shape[2], second.inputs.shape[2]
+    apart = first.inputs[0].numel() + second.inputs[0].numel()
+    together = (first.inputs.shape[1] + second.inputs.shape[1]) * max(lengths)
+    if together > JOINT_PADDING * apart:
+        return fast.logits(first.inputs), fast.logits(second.inputs)
+    rows = [F.pad(part.inputs, (0, max(lengths) - part.inputs.shape[2])) for part in (first, second)]
+    a, b = fast.logits(torch.cat(rows, dim=1)).split([part.inputs.shape[1] for part in (first, second)], dim=1)
+    return a[:, :, : lengths[0]], b[:, :, : lengths[1]]

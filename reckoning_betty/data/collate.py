@@ -164,21 +164,27 @@ class TaskEncoder:
                 f"A row of {length} tokens does not fit the model's {self.max_tokens}: shorten facts or questions, "
                 "or take a model with a longer context (model.context for the small GPT-2)."
             )
-        tokens = torch.full((len(tasks), num_rows, length), self.pad)
-        scored, recalled = self._empty(len(tasks), num_rows, length), self._empty(len(tasks), num_rows, length)
-        exists = self._empty(len(tasks), num_rows)
-        for b, rows in enumerate(tasks):
-            for r, row in enumerate(rows):
-                exists[b, r] = True
-                place = 0
-                for ids, mark in row:
-                    end = place + len(ids)
-                    tokens[b, r, place:end] = torch.tensor(ids, dtype=torch.long)
-                    scored[b, r, place:end] = mark is True
-                    recalled[b, r, place:end] = mark is None
-                    place = end
-        rows_ = TokenRows(tokens=tokens.to(self.device), scored=scored.to(self.device), rows=exists.to(self.device))
-        return rows_, recalled.to(self.device)
+        # lists first, tensors once: a tensor for every piece would take as long as an inner step
+        tokens, scored, recalled = [], [], []
+        for rows in tasks:
+            for row in rows:
+                ids = [token for piece, _ in row for token in piece]
+                marks = [mark for piece, mark in row for _ in piece]
+                rest = length - len(ids)
+                tokens.append(ids + [self.pad] * rest)
+                scored.append([mark is True for mark in marks] + [False] * rest)
+                recalled.append([mark is None for mark in marks] + [False] * rest)
+            for _ in range(num_rows - len(rows)):
+                tokens.append([self.pad] * length)
+                scored.append([False] * length)
+                recalled.append([False] * length)
+        exists = [[r < len(rows) for r in range(num_rows)] for rows in tasks]
+
+        def rows_of(values: list[list]) -> Tensor:
+            return torch.tensor(values).view(len(tasks), num_rows, length).to(self.device)
+
+        rows_ = TokenRows(tokens=rows_of(tokens), scored=rows_of(scored), rows=torch.tensor(exists, device=self.device))
+        return rows_, rows_of(recalled)
 
     @staticmethod
     def _empty(*shape: int) -> Tensor:

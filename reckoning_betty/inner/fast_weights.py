@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from reckoning_betty.inner.looped import LoopedCopies
 from reckoning_betty.inner.one_pass import OnePassWeights
 from reckoning_betty.inner.optimizers import GradientDescent, InnerOptimizer
+from reckoning_betty.inner.traps import refuse_silent_traps
 
 Form = Literal["auto", "dual", "batched", "looped", "lora"]
 
@@ -67,7 +68,12 @@ class FastWeightsPlan:
     reason: str = ""
 
     def start(self, model: nn.Module, num_tasks: int) -> FastWeights:
-        """theta_0 = theta for every task."""
+        """theta_0 = theta for every task.
+
+        Raises:
+            UserError: the model would give wrong numbers (``traps.py``).
+        """
+        refuse_silent_traps(model, self.names)
         if self.form == "looped":
             return LoopedCopies.start(
                 model, self.names, num_tasks, self.optimizer, self.checkpoint, self.forward_over_reverse

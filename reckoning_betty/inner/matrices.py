@@ -355,45 +355,62 @@ class Update(Function):
 
 
 class Product(Function):
-    """y = x M^T + b for each task: x [B, n, in], b [B, out], y [B, n, out]."""
+    """y = x M^T + b for each task: x [.., in], b [B, out], y [.., out], the first task's tokens first."""
 
     @staticmethod
     def forward(ctx, x: Tensor, bias: Tensor | None, token: Tensor, matrix: AdaptedMatrix) -> Tensor:
         ctx.matrix, ctx.has_bias = matrix, bias is not None
         ctx.save_for_backward(x, token)
-        y = matrix.product(x)
-        return y if bias is None else y.add_(bias.unsqueeze(1))
+        y = matrix.product(by_task(x, matrix.num_tasks))
+        if bias is not None:
+            y.add_(bias.unsqueeze(1))
+        return y.view(*x.shape[:-1], y.shape[-1])
 
     @staticmethod
     def backward(ctx, g: Tensor):
         x, token = ctx.saved_tensors
         matrix, x_bar = ctx.matrix, None
+        rows = by_task(g, matrix.num_tasks)
         if matrix.origin.in_inner_gradient:
             if ctx.needs_input_grad[0]:
                 x_bar = TransposedProduct.apply(g, token, matrix)
         else:
             refuse_third_order()
-            matrix.note(Rows(g), x)
+            matrix.note(Rows(rows), by_task(x, matrix.num_tasks))
             if ctx.needs_input_grad[0]:
-                x_bar = matrix.transposed_product(Rows(g))
-        return x_bar, g.sum(1) if ctx.has_bias else None, None, None
+                x_bar = matrix.transposed_product(Rows(rows)).view(x.shape)
+        return x_bar, rows.sum(1) if ctx.has_bias else None, None, None
 
 
 class TransposedProduct(Function):
-    """x = g M for each task: g [B, n, out], x [B, n, in]; with ids [B, n] for g, an embedding."""
+    """x = g M for each task: g [.., out], x [.., in]. With ids [..] for g, an embedding."""
 
     @staticmethod
     def forward(ctx, g: Tensor, token: Tensor, matrix: AdaptedMatrix) -> Tensor:
         ctx.matrix = matrix
         ctx.save_for_backward(g)
-        return matrix.transposed_product(Rows(g))
+        left = rows_of(g, matrix.num_tasks)
+        x = matrix.transposed_product(left)
+        return x.view(*(g.shape if left.one_hot else g.shape[:-1]), x.shape[-1])
 
     @staticmethod
     def backward(ctx, u: Tensor):
         (g,) = ctx.saved_tensors
-        left, matrix = Rows(g), ctx.matrix
+        matrix = ctx.matrix
+        left = rows_of(g, matrix.num_tasks)
         if matrix.origin.in_inner_gradient and left.one_hot:
             return None, None, None  # ids are where the inner level's gradient ends
         refuse_third_order()
-        matrix.note(left, u)
-        return None if left.one_hot else matrix.product(u), None, None
+        right = by_task(u, matrix.num_tasks)
+        matrix.note(left, right)
+        return None if left.one_hot else matrix.product(right).view(g.shape), None, None
+
+
+def by_task(x: Tensor, num_tasks: int) -> Tensor:
+    """[.., width] to [B, n, width]."""
+    return x.reshape(num_tasks, -1, x.shape[-1])
+
+
+def rows_of(left: Tensor, num_tasks: int) -> Rows:
+    """Dense rows [.., out] or ids [..], by task."""
+    return Rows(by_task(left, num_tasks) if left.dtype.is_floating_point else left.reshape(num_tasks, -1))

@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
+from reckoning_betty.inner.attention import twice_differentiable_attention
 from reckoning_betty.inner.matrices import (
     AdaptedMatrix,
     Anchor,
@@ -21,9 +23,11 @@ from reckoning_betty.inner.matrices import (
     Stacked,
     TransposedProduct,
     Update,
+    by_task,
 )
 from reckoning_betty.inner.optimizers import InnerOptimizer, State
 from reckoning_betty.inner.recompute import Tree, recomputed
+from reckoning_betty.inner.smooth import gelu
 from reckoning_betty.inner.stand_ins import MatrixStandIn, StandIn, VectorStandIn, standing_in
 
 
@@ -34,20 +38,25 @@ class Places:
     modules: dict[tuple[nn.Module, str], str]
     parameters: dict[str, nn.Parameter]
     transposed: frozenset[str]
+    activations: dict[tuple[nn.Module, str], Callable[[Tensor], Tensor]]
+    """Activations whose derivatives are written out, in the place of the model's own."""
 
     @classmethod
     def of(cls, model: nn.Module, names: Sequence[str]) -> "Places":
         everything = dict(model.named_parameters())
         parameters = {name: everything[name] for name in names}
         name_of = {id(parameter): name for name, parameter in parameters.items()}
-        modules, transposed = {}, set()
+        modules, transposed, activations = {}, set(), {}
         for module in model.modules():
+            for attribute, child in module.named_children():
+                if isinstance(child, NewGELUActivation):
+                    activations[module, attribute] = gelu
             for attribute, parameter in module._parameters.items():
                 if id(parameter) in name_of:
                     modules[module, attribute] = name_of[id(parameter)]
                     if isinstance(module, Conv1D):
                         transposed.add(name_of[id(parameter)])
-        return cls(modules, parameters, frozenset(transposed))
+        return cls(modules, parameters, frozenset(transposed), activations)
 
 
 @dataclass(slots=True)
@@ -58,15 +67,18 @@ class Use:
     x: Tensor
     y: Tensor
     learned: Tensor | None = None
-    """For lookups, [B, n, 1]: 0 where the id is padding, whose row is not learned; None where all are."""
+    """For lookups, [.., 1]: 0 where the id is padding, whose row is not learned; None where all are."""
 
-    def factors(self, gradient: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+    def factors(self, gradient: Tensor, rate: Tensor, num_tasks: int) -> tuple[Tensor, Tensor]:
         """L and R of the use's part of the update, alpha dL/dM = L^T R, with dL/dy given."""
+        gradient = by_task(gradient, num_tasks)
         if not self.x.dtype.is_floating_point:
-            return self.x, rate * (gradient if self.learned is None else gradient * self.learned)
-        if gradient.shape[-1] <= self.x.shape[-1]:  # the rate goes to the smaller one
-            return rate * gradient, self.x
-        return gradient, rate * self.x
+            gradient = gradient if self.learned is None else gradient * by_task(self.learned, num_tasks)
+            return self.x.reshape(num_tasks, -1), rate * gradient
+        x = by_task(self.x, num_tasks)
+        if gradient.shape[-1] <= x.shape[-1]:  # the rate goes to the smaller one
+            return rate * gradient, x
+        return gradient, rate * x
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +204,7 @@ class OnePassWeights:
         for use in uses:
             gradient = next(gradients)
             if gradient is not None:
-                factors.setdefault(use.name, []).append(use.factors(gradient, rates[use.name]))
+                factors.setdefault(use.name, []).append(use.factors(gradient, rates[use.name], self.num_tasks))
         new_values, new_states = {}, {}
         for name, value in values.items():
             gradient = next(gradients)
@@ -224,7 +236,8 @@ class OnePassWeights:
                 stand_ins[name] = MatrixStandIn(name, parameter, self.num_tasks, linear, lookup)
             else:
                 stand_ins[name] = VectorStandIn(name, parameter, self.num_tasks, self.values[name])
-        with standing_in({place: stand_ins[name] for place, name in self.places.modules.items()}):
+        replaced = {place: stand_ins[name] for place, name in self.places.modules.items()} | self.places.activations
+        with standing_in(replaced), twice_differentiable_attention(self.model):
             # No attention mask: padding stands on the right, where causal attention cannot see it.
             logits = self.model(input_ids=tokens.flatten(0, 1), use_cache=False).logits
         return logits.unflatten(0, tokens.shape[:2])
@@ -240,21 +253,21 @@ class OnePassWeights:
     def _recorded_lookup(self, name: str, uses: list[Use], rows: int):
         def lookup(ids: Tensor, padding: int | None) -> Tensor:
             ids = ids.expand(rows, -1)  # positions are the same for all rows, and often given once
-            x = ids.reshape(self.num_tasks, -1)
-            y = TransposedProduct.apply(x, self.tokens[name], self.matrices[name])
-            learned = None if padding is None else (x != padding).to(y.dtype).unsqueeze(-1)
+            y = TransposedProduct.apply(ids, self.tokens[name], self.matrices[name])
+            learned = None if padding is None else (ids != padding).to(y.dtype).unsqueeze(-1)
             if learned is not None:
                 y = y * learned + (y * (1 - learned)).detach()
-            uses.append(Use(name, x, y, learned))
-            return y.view(*ids.shape, -1)
+            uses.append(Use(name, ids, y, learned))
+            return y
 
         return lookup
 
     def _plain_linear(self, name: str):
         def linear(x: Tensor, bias: Tensor | None) -> Tensor:
             values = self.values[name]
-            y = x @ (values if name in self.places.transposed else values.mT)
-            return y if bias is None else y + bias.unsqueeze(1)
+            y = by_task(x, self.num_tasks) @ (values if name in self.places.transposed else values.mT)
+            y = y if bias is None else y + bias.unsqueeze(1)
+            return y.view(*x.shape[:-1], y.shape[-1])
 
         return linear
 

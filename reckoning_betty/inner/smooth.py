@@ -3,9 +3,13 @@
 Each gives the values and both derivatives of the operation that it replaces, in a few operations instead of dozens.
 """
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 
 class Normalise(Function):
@@ -38,7 +42,7 @@ class NormaliseBackward(Function):
         return h
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once_differentiable
     def backward(ctx, u: Tensor):
         g, h, x, n, mean, r = ctx.saved_tensors
         g_bar = _backward(u, x, mean, r)
@@ -55,3 +59,45 @@ def _backward(g: Tensor, x: Tensor, mean: Tensor, r: Tensor) -> Tensor:
 def layer_norm(x: Tensor, eps: float) -> Tensor:
     """``F.layer_norm`` over the last dimension, without weight and bias."""
     return Normalise.apply(x, eps)
+
+
+class Gelu(Function):
+    """GELU in its tanh form, f(x) = x (1 + t) / 2 with t = tanh(c (x + a x^3))."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return F.gelu(x, approximate="tanh")
+
+    @staticmethod
+    def backward(ctx, g: Tensor):
+        return GeluBackward.apply(g, *ctx.saved_tensors)
+
+
+class GeluBackward(Function):
+    """h = g f'(x), whose cotangent u gives g-bar = u f'(x) and x-bar = u g f''(x), where with s = c (1 + 3 a x^2)
+
+    f''(x) = (1 - t^2) (s + 3 a c x^2 - x t s^2)
+    """
+
+    @staticmethod
+    def forward(ctx, g: Tensor, x: Tensor) -> Tensor:
+        ctx.save_for_backward(g, x)
+        return torch.ops.aten.gelu_backward(g, x, approximate="tanh")
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, u: Tensor):
+        g, x = ctx.saved_tensors
+        a, c = 0.044715, math.sqrt(2 / math.pi)
+        square = x * x
+        t = (square * (a * c)).add_(c).mul_(x).tanh_()
+        s = (square * (3 * a * c)).add_(c)
+        second = square.mul_(3 * a * c).add_(s).sub_(s.square_().mul_(t).mul_(x))
+        x_bar = second.mul_(t.square_().neg_().add_(1)).mul_(g).mul_(u)
+        return torch.ops.aten.gelu_backward(u, x, approximate="tanh"), x_bar
+
+
+def gelu(x: Tensor) -> Tensor:
+    """transformers' ``gelu_new``."""
+    return Gelu.apply(x)

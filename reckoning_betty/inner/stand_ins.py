@@ -18,9 +18,9 @@ from reckoning_betty.errors import UserError
 from reckoning_betty.inner.smooth import layer_norm
 
 Linear = Callable[[Tensor, Tensor | None], Tensor]
-"""x [B, n, in] and bias [B, out] or None to y [B, n, out]."""
+"""x [.., in] and bias [B, out] or None to y [.., out]."""
 Lookup = Callable[[Tensor, int | None], Tensor]
-"""ids [B, n] and the id that is not learned (padding) or None to rows [B, n, in]."""
+"""ids [..] and the id that is not learned (padding) or None to rows [.., in]."""
 
 
 class StandIn:
@@ -52,10 +52,14 @@ class StandIn:
     def dim(self) -> int:
         return self.ndim
 
-    def by_task(self, x: Tensor, trailing: int) -> Tensor:
-        """[rows, ..., last dims] to [B, n, last dims]: rows of one task are neighbours."""
+    def refuse_uneven(self, x: Tensor) -> None:
+        """Raise UserError if the rows cannot be those of all tasks, as many of each."""
         if x.shape[0] % self.num_tasks:
             raise self.refusal(f"a batch of {x.shape[0]} rows")
+
+    def by_task(self, x: Tensor, trailing: int) -> Tensor:
+        """[rows, ..., last dims] to [B, n, last dims]: rows of one task are neighbours."""
+        self.refuse_uneven(x)
         return x.reshape(self.num_tasks, -1, *x.shape[x.ndim - trailing :])
 
     def __getattr__(self, attribute: str):
@@ -123,10 +127,10 @@ class VectorStandIn(StandIn):
 
 
 @contextmanager
-def standing_in(places: dict[tuple[nn.Module, str], StandIn]) -> Iterator[None]:
-    """Put the stand-ins in front of the modules' parameters, which stay where they are."""
+def standing_in(places: dict[tuple[nn.Module, str], Any]) -> Iterator[None]:
+    """Put objects in front of the modules' parameters or children, which stay where they are."""
     for (module, attribute), stand_in in places.items():
-        module.__dict__[attribute] = stand_in  # found before nn.Module looks into its parameters
+        module.__dict__[attribute] = stand_in  # found before nn.Module looks into its own
     try:
         yield
     finally:
@@ -140,8 +144,8 @@ def _linear(input: Tensor, weight: Any, bias: Any = None) -> Tensor:
             return bias.combined(torch.add, F.linear(input, weight), False)
         raise weight.refusal("linear")
     own = bias if isinstance(bias, VectorStandIn) else None
-    y = weight.linear(weight.by_task(input, 1), None if own is None else own.values)
-    y = y.view(*input.shape[:-1], y.shape[-1])
+    weight.refuse_uneven(input)
+    y = weight.linear(input, None if own is None else own.values)
     return y + bias if bias is not None and own is None else y
 
 

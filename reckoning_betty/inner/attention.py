@@ -1,0 +1,122 @@
+"""Attention with both derivatives written out: what eager attention computes, in a third of its operations.
+
+Fused attention kernels have no second derivative (DESIGN.md section 5), and autograd's own second derivative of eager
+attention is most of a small model's time. Letters: R rows, H heads, T tokens, D head width.
+
+    S = c Q K^T + mask,   P = softmax S,   O = P V
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.masking_utils import eager_mask
+
+NAME = "reckoning_eager"
+
+
+class Attention(Function):
+    """O [R, H, T, D] of Q, K and V [R, H, T, D] and a mask to add, [R or 1, 1, T, T] or None.
+
+    With G = dL/dO:  dV = P^T G,  dP = G V^T,  dS = P o (dP - rowsum(P o dP)),  dQ = c dS K,  dK = c dS^T Q
+    """
+
+    @staticmethod
+    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+        scores = torch.matmul(q, k.mT).mul_(scale)
+        p = _softmax(scores if mask is None else scores.add_(mask))
+        ctx.scale = scale
+        ctx.save_for_backward(q, k, v, p)
+        return torch.matmul(p, v)
+
+    @staticmethod
+    def backward(ctx, g: Tensor):
+        return *AttentionBackward.apply(g, *ctx.saved_tensors, ctx.scale), None, None
+
+
+class AttentionBackward(Function):
+    """dQ, dK and dV as functions of G, Q, K, V. With a, b, w the cotangents of dQ, dK, dV, and E that of dS:
+
+    E = c (a K^T + Q b^T),   F = P o (E - rowsum(P o E))                       (F is the cotangent of dP)
+    P-bar = E o (dP - rowsum(P o dP)) - dP o rowsum(P o E) + G w^T,   S-bar = P o (P-bar - rowsum(P o P-bar))
+    G-bar = P w + F V,   V-bar = F^T G,   Q-bar = c (S-bar K + dS b),   K-bar = c (S-bar^T Q + dS^T a)
+    """
+
+    @staticmethod
+    def forward(ctx, g: Tensor, q: Tensor, k: Tensor, v: Tensor, p: Tensor, scale: float):
+        dp = torch.matmul(g, v.mT)
+        ds = _softmax_backward(p, dp)
+        ctx.scale = scale
+        ctx.save_for_backward(g, q, k, v, p, dp, ds)
+        dq = torch.matmul(ds, k).mul_(scale)
+        dk = torch.matmul(ds.mT, q).mul_(scale)
+        return dq, dk, torch.matmul(p.mT, g)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, a: Tensor, b: Tensor, w: Tensor):
+        g, q, k, v, p, dp, ds = ctx.saved_tensors
+        e = torch.matmul(a, k.mT).add_(torch.matmul(q, b.mT)).mul_(ctx.scale)
+        mean_e = (p * e).sum(-1, keepdim=True)
+        f = p * (e - mean_e)
+        p_bar = torch.matmul(g, w.mT).addcmul_(e, dp - (p * dp).sum(-1, keepdim=True)).addcmul_(dp, mean_e, value=-1)
+        s_bar = _softmax_backward(p, p_bar)
+        q_bar = torch.matmul(s_bar, k).add_(torch.matmul(ds, b)).mul_(ctx.scale)
+        k_bar = torch.matmul(s_bar.mT, q).add_(torch.matmul(ds.mT, a)).mul_(ctx.scale)
+        g_bar = torch.matmul(p, w).add_(torch.matmul(f, v))
+        return g_bar, q_bar, k_bar, torch.matmul(f.mT, g), None, None
+
+
+def attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention interface; what it does not know goes to the model's own eager attention."""
+    if dropout or any(options.get(name) is not None for name in ("softcap", "s_aux", "head_mask", "position_bias")):
+        eager = sys.modules[type(module).__module__].eager_attention_forward
+        return eager(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **options)
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:  # fewer heads of keys and values, each for several of queries
+        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    output = Attention.apply(query, key, value, attention_mask, scale)
+    return output.transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(NAME, attention)
+AttentionMaskInterface.register(NAME, eager_mask)
+
+
+@contextmanager
+def twice_differentiable_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Let an eager model compute its attention here meanwhile."""
+    config = model.config.get_text_config()
+    before = config._attn_implementation_internal
+    if before == "eager":
+        config._attn_implementation_internal = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation_internal = before
+
+
+def _softmax(scores: Tensor) -> Tensor:
+    if scores.dtype in (torch.float16, torch.bfloat16):
+        return scores.softmax(-1, dtype=torch.float32).to(scores.dtype)
+    return scores.softmax(-1)
+
+
+def _softmax_backward(p: Tensor, dp: Tensor) -> Tensor:
+    return torch.ops.aten._softmax_backward_data(dp, p, -1, p.dtype)

@@ -22,18 +22,21 @@ NAME = "reckoning_eager"
 
 
 class Attention(Function):
-    """O [R, H, T, D] of Q, K and V [R, H, T, D] and a mask to add, [R or 1, 1, T, T] or None.
+    """O [N, T, D] of Q, K and V [N, T, D], N = R H, and a mask to add, [R or 1, 1, T, T] or None.
 
     With G = dL/dO:  dV = P^T G,  dP = G V^T,  dS = P o (dP - rowsum(P o dP)),  dQ = c dS K,  dK = c dS^T Q
     """
 
     @staticmethod
     def forward(ctx, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-        scores = torch.matmul(q, k.mT).mul_(scale)
-        p = _softmax(scores if mask is None else scores.add_(mask))
+        scores = torch.bmm(q, k.mT).mul_(scale)
+        if mask is not None:
+            rows = mask.shape[0]
+            scores.view(rows, -1, *scores.shape[1:]).add_(mask.to(scores.dtype))
+        p = _softmax(scores)
         ctx.scale = scale
         ctx.save_for_backward(q, k, v, p)
-        return torch.matmul(p, v)
+        return torch.bmm(p, v)
 
     @staticmethod
     def backward(ctx, g: Tensor):
@@ -50,27 +53,25 @@ class AttentionBackward(Function):
 
     @staticmethod
     def forward(ctx, g: Tensor, q: Tensor, k: Tensor, v: Tensor, p: Tensor, scale: float):
-        dp = torch.matmul(g, v.mT)
-        ds = _softmax_backward(p, dp)
+        dp = torch.bmm(g, v.mT)
+        ds = _softmax_backward(p, dp).mul_(scale)  # c dS
         ctx.scale = scale
         ctx.save_for_backward(g, q, k, v, p, dp, ds)
-        dq = torch.matmul(ds, k).mul_(scale)
-        dk = torch.matmul(ds.mT, q).mul_(scale)
-        return dq, dk, torch.matmul(p.mT, g)
+        return torch.bmm(ds, k), torch.bmm(ds.mT, q), torch.bmm(p.mT, g)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, a: Tensor, b: Tensor, w: Tensor):
         g, q, k, v, p, dp, ds = ctx.saved_tensors
-        e = torch.matmul(a, k.mT).add_(torch.matmul(q, b.mT)).mul_(ctx.scale)
-        mean_e = (p * e).sum(-1, keepdim=True)
-        f = p * (e - mean_e)
-        p_bar = torch.matmul(g, w.mT).addcmul_(e, dp - (p * dp).sum(-1, keepdim=True)).addcmul_(dp, mean_e, value=-1)
-        s_bar = _softmax_backward(p, p_bar)
-        q_bar = torch.matmul(s_bar, k).add_(torch.matmul(ds, b)).mul_(ctx.scale)
-        k_bar = torch.matmul(s_bar.mT, q).add_(torch.matmul(ds.mT, a)).mul_(ctx.scale)
-        g_bar = torch.matmul(p, w).add_(torch.matmul(f, v))
-        return g_bar, q_bar, k_bar, torch.matmul(f.mT, g), None, None
+        e = torch.bmm(a, k.mT).baddbmm_(q, b.mT).mul_(ctx.scale)
+        total = (p * e).sum(-1, keepdim=True)
+        p_bar = torch.bmm(g, w.mT).addcmul_(e, dp - (p * dp).sum(-1, keepdim=True)).addcmul_(dp, total, value=-1)
+        s_bar = _softmax_backward(p, p_bar).mul_(ctx.scale)
+        f = e.sub_(total).mul_(p)
+        q_bar = torch.bmm(s_bar, k).baddbmm_(ds, b)
+        k_bar = torch.bmm(s_bar.mT, q).baddbmm_(ds.mT, a)
+        g_bar = torch.bmm(p, w).baddbmm_(f, v)
+        return g_bar, q_bar, k_bar, torch.bmm(f.mT, g), None, None
 
 
 def attention(
@@ -91,8 +92,10 @@ def attention(
     if groups > 1:  # fewer heads of keys and values, each for several of queries
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    output = Attention.apply(query, key, value, attention_mask, scale)
-    return output.transpose(1, 2).contiguous(), None
+    # one contiguous batch, copied here once instead of in every product
+    flat = (tensor.reshape(-1, *tensor.shape[2:]) for tensor in (query, key, value))
+    output = Attention.apply(*flat, attention_mask, scale).view(*query.shape[:3], value.shape[-1])
+    return output.transpose(1, 2), None
 
 
 AttentionInterface.register(NAME, attention)

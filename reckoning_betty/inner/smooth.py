@@ -12,53 +12,68 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 
-class Normalise(Function):
-    """Layer norm without weight and bias, over the last dimension: n = r (x - mean x), r = 1 / sqrt(var x + eps).
+class LayerNorm(Function):
+    """y = n w + b for each task, over the last dimension: n = r (x - mean x), r = 1 / sqrt(var x + eps).
 
-    dn = r P dx,   P v = v - mean(v) - n mean(n v)
+    x [.., d], the first task's rows first; w and b [B, d]. With P v = v - mean(v) - n mean(n v), dn = r P dx.
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, eps: float) -> Tensor:
+    def forward(ctx, x: Tensor, w: Tensor, b: Tensor, eps: float) -> Tensor:
         n, mean, r = torch.native_layer_norm(x, x.shape[-1:], None, None, eps)
-        ctx.save_for_backward(x, n, mean, r)
-        return n
+        ctx.save_for_backward(x, w, n, mean, r)
+        return torch.addcmul(b.unsqueeze(1), _by_task(n, w), w.unsqueeze(1)).view(x.shape)
 
     @staticmethod
     def backward(ctx, g: Tensor):
-        return NormaliseBackward.apply(g, *ctx.saved_tensors), None
+        return *LayerNormBackward.apply(g, *ctx.saved_tensors), None
 
 
-class NormaliseBackward(Function):
-    """h = r P g. With u = dL/dh, and P symmetric: g-bar = r P u, and
+class LayerNormBackward(Function):
+    """h = r P (g w), w-bar = sum(g n) and b-bar = sum(g) over a task's tokens.
 
-    x-bar = -r (mean(u h) n + mean(n g) g-bar + mean(n u) h)
+    P is symmetric. With u, v, z the cotangents of h, w-bar, b-bar, and p = r P u:
+
+    g-bar = p w + n v + z,   the weight's = sum(p g),
+    x-bar = r P (g v) - r (mean(u h) n + mean(n g w) p + mean(n u) h)
     """
 
     @staticmethod
-    def forward(ctx, g: Tensor, x: Tensor, n: Tensor, mean: Tensor, r: Tensor) -> Tensor:
-        h = _backward(g, x, mean, r)
-        ctx.save_for_backward(g, h, x, n, mean, r)
-        return h
+    def forward(ctx, g: Tensor, x: Tensor, w: Tensor, n: Tensor, mean: Tensor, r: Tensor):
+        rows = _by_task(g, w)
+        gw = (rows * w.unsqueeze(1)).view(x.shape)
+        h = _project(gw, x, mean, r)
+        ctx.save_for_backward(g, gw, h, x, w, n, mean, r)
+        return h, (rows * _by_task(n, w)).sum(1), rows.sum(1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, u: Tensor):
-        g, h, x, n, mean, r = ctx.saved_tensors
-        g_bar = _backward(u, x, mean, r)
+    def backward(ctx, u: Tensor, v: Tensor, z: Tensor):
+        g, gw, h, x, w, n, mean, r = ctx.saved_tensors
+        p = _project(u, x, mean, r)
+        rows = _by_task(p, w)
+        g_bar = torch.addcmul(z.unsqueeze(1), rows, w.unsqueeze(1)).addcmul_(_by_task(n, w), v.unsqueeze(1))
+        w_bar = (rows * _by_task(g, w)).sum(1)
         x_bar = n * (u * h).mean(-1, keepdim=True)
-        x_bar.addcmul_(g_bar, (n * g).mean(-1, keepdim=True))
-        x_bar.addcmul_(h, (n * u).mean(-1, keepdim=True))
-        return g_bar, x_bar.mul_(-r), None, None, None
+        x_bar.addcmul_(p, (n * gw).mean(-1, keepdim=True)).addcmul_(h, (n * u).mean(-1, keepdim=True)).mul_(-r)
+        x_bar.add_(_project((_by_task(g, w) * v.unsqueeze(1)).view(x.shape), x, mean, r))
+        return g_bar.view(g.shape), x_bar, w_bar, None, None, None
 
 
-def _backward(g: Tensor, x: Tensor, mean: Tensor, r: Tensor) -> Tensor:
-    return torch.ops.aten.native_layer_norm_backward(g, x, x.shape[-1:], mean, r, None, None, [True, False, False])[0]
+def _project(v: Tensor, x: Tensor, mean: Tensor, r: Tensor) -> Tensor:
+    """r P v."""
+    mask = [True, False, False]
+    return torch.ops.aten.native_layer_norm_backward(v, x, x.shape[-1:], mean, r, None, None, mask)[0]
 
 
-def layer_norm(x: Tensor, eps: float) -> Tensor:
-    """``F.layer_norm`` over the last dimension, without weight and bias."""
-    return Normalise.apply(x, eps)
+def _by_task(x: Tensor, w: Tensor) -> Tensor:
+    """[.., d] to [B, n, d]."""
+    return x.reshape(w.shape[0], -1, x.shape[-1])
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """``F.layer_norm`` over the last dimension, with each task's own weight and bias [B, d]."""
+    return LayerNorm.apply(x, weight, bias, eps)
 
 
 class Gelu(Function):

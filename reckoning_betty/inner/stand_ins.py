@@ -171,8 +171,9 @@ def _embedding(
 
 
 def _layer_norm(input: Tensor, normalized_shape, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
-    if len(normalized_shape) == 1:
-        return _affine(layer_norm(input, eps), weight, bias)
+    if weight.__class__ is bias.__class__ is VectorStandIn and len(normalized_shape) == 1:
+        weight.refuse_uneven(input)
+        return layer_norm(input, weight.values, bias.values, eps)
     return _affine(F.layer_norm(input, normalized_shape, None, None, eps), weight, bias)
 
 
@@ -181,9 +182,6 @@ def _rms_norm(input: Tensor, normalized_shape, weight: Any = None, eps: float | 
 
 
 def _affine(x: Tensor, weight: Any, bias: Any) -> Tensor:
-    if isinstance(weight, VectorStandIn) and isinstance(bias, VectorStandIn):
-        values = weight.by_task(x, weight.ndim)
-        return torch.addcmul(bias.values.unsqueeze(1), values, weight.values.unsqueeze(1)).view(x.shape)
     x = x if weight is None else x * weight
     return x if bias is None else x + bias
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from reckoning_betty.errors import UserError
 from reckoning_betty.inner.optimizers import InnerOptimizer, State
 from reckoning_betty.inner.recompute import Copies, Tree, forward_over_reverse, recomputed
 
@@ -22,6 +23,7 @@ class LoopedCopies:
     Args:
         model: runs with each copy in turn.
         copies: theta_k by parameter name, per task.
+        shared: the model's trained parameters that do not move.
         optimizer: moves each parameter.
         states: what the optimizer remembers of each parameter, per task.
         checkpoint: keep no graph of an inner step until the hypergradient comes back to it.
@@ -31,6 +33,7 @@ class LoopedCopies:
 
     model: nn.Module
     copies: Copies
+    shared: dict[str, Tensor]
     optimizer: InnerOptimizer
     states: list[dict[str, State]]
     checkpoint: bool = False
@@ -53,6 +56,7 @@ class LoopedCopies:
             model=model,
             # view_as gives every task a node of its own in the graph, so that gradients do not mix
             copies=[{name: parameters[name].view_as(parameters[name]) for name in names} for _ in range(num_tasks)],
+            shared={name: p for name, p in parameters.items() if p.requires_grad and name not in names},
             optimizer=optimizer,
             states=[dict.fromkeys(names, ()) for _ in range(num_tasks)],
             checkpoint=checkpoint,
@@ -61,7 +65,10 @@ class LoopedCopies:
 
     def logits(self, tokens: Tensor) -> Tensor:
         """[B, R, T] to [B, R, T, V], each task under its own weights."""
-        return torch.stack([_logits(self.model, copy, rows) for copy, rows in zip(self.copies, tokens, strict=True)])
+        if self.forward_over_reverse:
+            self._refuse_padding_inside(tokens)
+        pairs = zip(self.copies, tokens, strict=True)
+        return torch.stack([_logits(self.model, self.shared | copy, rows) for copy, rows in pairs])
 
     def step(
         self, loss_of: Callable[["LoopedCopies"], Tensor], rates: dict[str, Tensor], create_graph: bool
@@ -69,7 +76,10 @@ class LoopedCopies:
         """As ``OnePassWeights.step``."""
         if create_graph and self.forward_over_reverse:
             copies, losses = forward_over_reverse(
-                lambda copies: loss_of(replace(self, copies=copies)), self.copies, rates
+                lambda copies, shared: loss_of(replace(self, copies=copies, shared=shared)),
+                self.copies,
+                rates,
+                self.shared,
             )
             return replace(self, copies=copies, steps_done=self.steps_done + 1), losses.detach()
 
@@ -77,8 +87,10 @@ class LoopedCopies:
             return self._moved(loss_of, *inputs, graph)
 
         inputs = (self.copies, self.states, rates)
-        remember = self.checkpoint and create_graph
-        copies, states, losses = recomputed(run, inputs) if remember else run(inputs, create_graph)
+        if self.checkpoint and create_graph:
+            copies, states, losses = recomputed(run, inputs, list(self.shared.values()))
+        else:
+            copies, states, losses = run(inputs, create_graph)
         return replace(self, copies=copies, states=states, steps_done=self.steps_done + 1), losses.detach()
 
     def cut(self) -> "LoopedCopies":
@@ -88,6 +100,19 @@ class LoopedCopies:
             copies=[{n: tensor.detach().requires_grad_() for n, tensor in copy.items()} for copy in self.copies],
             states=[{n: tuple(t.detach() for t in state) for n, state in states.items()} for states in self.states],
         )
+
+    def _refuse_padding_inside(self, tokens: Tensor) -> None:
+        """Raise UserError for padding ids before a row's end, whose tied embedding torch differentiates wrongly."""
+        head = self.model.get_output_embeddings()
+        for table in self.model.modules():
+            if not isinstance(table, nn.Embedding) or table.padding_idx is None or table.weight is not head.weight:
+                continue
+            is_padding = tokens == table.padding_idx
+            if (is_padding[..., :-1] & ~is_padding[..., 1:]).any():
+                raise UserError(
+                    f"The token {table.padding_idx}, which is the model's padding, stands inside a row: forward over "
+                    "reverse is wrong there; take hypergradient=unrolled, with inner.checkpoint=true for its memory."
+                )
 
     def _moved(
         self,

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from reckoning_betty.inner.recompute import refuse_third_order
+from reckoning_betty.inner.recompute import backward_pass, refuse_third_order
 
 PENDING_TOKENS = 512
 """Tokens whose part of the shared matrix's gradient is gathered into one product; more bring no more speed."""
@@ -80,9 +80,11 @@ class Origin:
         self._gradient: Tensor | None = None
         self._pending: list[tuple[Tensor, Tensor]] = []
         self._pending_tokens = 0
+        self._pass = -1
 
     def note(self, left: Rows, right: Tensor) -> None:
         """M-bar += sum over tasks of left^T right."""
+        self._begin()
         right = right.flatten(0, 1)
         if left.one_hot:
             self._target().index_add_(0, left.values.flatten(), right)
@@ -94,16 +96,25 @@ class Origin:
 
     def add(self, cotangent: Tensor) -> None:
         """M-bar += sum over tasks of ``cotangent`` [B, out, in]."""
+        self._begin()
         self._target().add_(cotangent.sum(0))
 
     def take(self) -> Tensor | None:
-        """The whole gradient in the parameter's own layout; the next backward pass starts anew."""
+        """The whole gradient of this backward pass, in the parameter's own layout."""
+        self._begin()
         if self._pending:
             self._gather()
         gradient, self._gradient = self._gradient, None
         if gradient is not None and self.is_transposed:
             return gradient.mT
         return gradient
+
+    def _begin(self) -> None:
+        """Forget what is left of another backward pass: one that failed, or that did not ask for this gradient."""
+        now = backward_pass()
+        if now != self._pass:
+            self._pass, self._gradient, self._pending_tokens = now, None, 0
+            self._pending.clear()
 
     def _target(self) -> Tensor:
         if self._gradient is None:
@@ -157,51 +168,62 @@ class AdaptedMatrix(ABC):
 
 
 class LowRank(AdaptedMatrix):
-    """The dual form: the shared M and token factors, in chains that all steps of an inner loop share."""
+    """The dual form: the shared M and token factors, in chains that the steps of an inner loop share.
 
-    def __init__(self, origin: Origin, num_tasks: int, chains: tuple["Chain", "Chain"] | None = None):
+    Args:
+        segments: (chain, number of its rows) in the order of the steps; the last of a kind may be added to.
+    """
+
+    def __init__(self, origin: Origin, num_tasks: int, segments: tuple[tuple["Chain", int], ...] = ()):
         super().__init__(origin, num_tasks)
-        self.chains = chains or (Chain(one_hot=False), Chain(one_hot=True))
-        self.lengths = tuple(chain.length for chain in self.chains)
+        self.segments = segments
 
     def product(self, x: Tensor) -> Tensor:
         y = F.linear(x, self.origin.matrix)
-        for chain, length in self._filled():
+        for chain, length in self.segments:
             left, right = chain.factors(length)
             left.subtract_combined(y, x @ right.mT)
         return y
 
     def transposed_product(self, left: Rows) -> Tensor:
         x = F.embedding(left.values, self.origin.matrix) if left.one_hot else left.values @ self.origin.matrix
-        for chain, length in self._filled():
+        for chain, length in self.segments:
             factor, right = chain.factors(length)
             x.baddbmm_(left.gram(factor, x.dtype), right, alpha=-1)
         return x
 
     def note(self, left: Rows, right: Tensor) -> None:
         self.origin.note(left, right)
-        for chain, length in self._filled():
+        for chain, length in self.segments:
             chain.note(length, left, right)
 
     def minus(self, outer_products: OuterProducts) -> "LowRank":
-        dense, one_hot = (
-            chain.extended(length, [pair for pair in outer_products if pair[0].one_hot == chain.one_hot])
-            for chain, length in zip(self.chains, self.lengths, strict=True)
-        )
-        return LowRank(self.origin, self.num_tasks, (dense, one_hot))
+        segments = list(self.segments)
+        for pair in outer_products:
+            place = self._last(segments, pair[0].one_hot)
+            if place is None or segments[place][0].length != segments[place][1]:  # another step went on from there
+                segments.append((Chain(pair[0].one_hot), 0))
+                place = len(segments) - 1
+            chain = segments[place][0]
+            chain.append(pair)
+            segments[place] = (chain, chain.length)
+        return LowRank(self.origin, self.num_tasks, tuple(segments))
 
     def pass_on(self, outer_products: OuterProducts, earlier: AdaptedMatrix) -> list[Tensor | None]:
-        ends = list(self.lengths)
+        segments = list(self.segments)
         found: list[Tensor | None] = []
         for left, _ in reversed(outer_products):
-            start = ends[left.one_hot] - left.values.shape[1]
-            left_bar, right_bar = self.chains[left.one_hot].cotangents(start, ends[left.one_hot])
-            found = [left_bar, right_bar, *found]
-            ends[left.one_hot] = start
+            place = self._last(segments, left.one_hot)
+            chain, end = segments[place]
+            start = end - left.values.shape[1]
+            found = [*chain.cotangents(start, end), *found]
+            segments[place] = (chain, start)
         return found
 
-    def _filled(self) -> list[tuple["Chain", int]]:
-        return [(chain, length) for chain, length in zip(self.chains, self.lengths, strict=True) if length]
+    @staticmethod
+    def _last(segments: Sequence[tuple["Chain", int]], one_hot: bool) -> int | None:
+        places = [place for place, (chain, _) in enumerate(segments) if chain.one_hot == one_hot]
+        return places[-1] if places else None
 
 
 class Chain:
@@ -214,42 +236,37 @@ class Chain:
         self._right: Tensor | None = None
         self._left_bar: Tensor | None = None
         self._right_bar: Tensor | None = None
+        self._pass = -1
 
     def factors(self, length: int) -> tuple[Rows, Tensor]:
         return Rows(self._left[:, :length]), self._right[:, :length]
 
-    def extended(self, length: int, outer_products: OuterProducts) -> "Chain":
-        """This chain with rows added after the first ``length``; a new one where another step went on from there."""
-        chain = self
-        if length != self.length and outer_products:
-            chain = Chain(self.one_hot)
-            chain.length = length
-            chain._left, chain._right = self._left[:, :length], self._right[:, :length]
-        for left, right in outer_products:
-            chain._left = left.values if chain._left is None else torch.cat([chain._left, left.values], 1)
-            chain._right = right if chain._right is None else torch.cat([chain._right, right], 1)
-            chain._left_bar = chain._right_bar = None
-            chain.length += right.shape[1]
-        return chain
+    def append(self, outer_product: tuple[Rows, Tensor]) -> None:
+        left, right = outer_product
+        self._left = left.values if self._left is None else torch.cat([self._left, left.values], 1)
+        self._right = right if self._right is None else torch.cat([self._right, right], 1)
+        self.length += right.shape[1]
 
     def note(self, length: int, left: Rows, right: Tensor) -> None:
         """With M_k-bar += left^T right, for all earlier factors: R-bar -= L M_k-bar and L-bar -= R M_k-bar^T."""
-        factor, factor_right = self.factors(length)
-        if self._right_bar is None:
+        if backward_pass() != self._pass:
+            self._pass = backward_pass()
             self._right_bar = torch.zeros_like(self._right)
             self._left_bar = None if self.one_hot else torch.zeros_like(self._left)
+        factor, factor_right = self.factors(length)
         self._right_bar[:, :length].baddbmm_(factor.gram(left, right.dtype), right, alpha=-1)
         if self._left_bar is not None:
             left.subtract_combined(self._left_bar[:, :length], factor_right @ right.mT)
 
     def cotangents(self, start: int, end: int) -> tuple[Tensor | None, Tensor | None]:
-        """L-bar and R-bar of rows ``start`` to ``end``; another backward pass starts again from 0."""
-        bars = []
-        for bar in (self._left_bar, self._right_bar):
-            bars.append(None if bar is None else bar[:, start:end].clone())
-            if bar is not None:
-                bar[:, start:end] = 0
-        return bars[0], bars[1]
+        """L-bar and R-bar of rows ``start`` to ``end``; the last ones asked for free the memory."""
+        if backward_pass() != self._pass or self._right_bar is None:
+            return None, None
+        left, right = (None if bar is None else bar[:, start:end] for bar in (self._left_bar, self._right_bar))
+        if start == 0:
+            self._left_bar = self._right_bar = None
+            self._pass = -1
+        return left, right
 
 
 class Stacked(AdaptedMatrix):
@@ -259,6 +276,7 @@ class Stacked(AdaptedMatrix):
         super().__init__(origin, num_tasks)
         self.stack = stack
         self._bar: Tensor | None = None
+        self._pass = -1
 
     def product(self, x: Tensor) -> Tensor:
         return F.linear(x, self.origin.matrix) if self.stack is None else x @ self.stack.mT
@@ -272,6 +290,7 @@ class Stacked(AdaptedMatrix):
         return matrix.flatten(0, 1)[self._places(left)].unflatten(0, left.values.shape)
 
     def note(self, left: Rows, right: Tensor) -> None:
+        self._begin()
         if self.stack is None:
             self.origin.note(left, right)
         elif left.one_hot:
@@ -297,6 +316,7 @@ class Stacked(AdaptedMatrix):
         return Stacked(self.origin, self.num_tasks, self.stack if stack is None else stack)
 
     def pass_on(self, outer_products: OuterProducts, earlier: AdaptedMatrix) -> list[Tensor | None]:
+        self._begin()
         bar, self._bar = self._bar, None
         if bar is None:
             return [None] * (2 * len(outer_products))
@@ -311,12 +331,18 @@ class Stacked(AdaptedMatrix):
 
     def receive(self, bar: Tensor) -> None:
         """M_k-bar += ``bar`` [B, out, in], which is given up."""
+        self._begin()
         if self.stack is None:
             self.origin.add(bar)
         elif self._bar is None:
             self._bar = bar
         else:
             self._bar.add_(bar)
+
+    def _begin(self) -> None:
+        """Forget what a backward pass that failed, or that did not need it, left behind."""
+        if backward_pass() != self._pass:
+            self._pass, self._bar = backward_pass(), None
 
     def _places(self, left: Rows) -> Tensor:
         """Ids [B, n] as places among the rows of all tasks' matrices, [B * n]."""

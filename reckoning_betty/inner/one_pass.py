@@ -38,6 +38,8 @@ class Places:
     modules: dict[tuple[nn.Module, str], str]
     parameters: dict[str, nn.Parameter]
     transposed: frozenset[str]
+    shared: list[nn.Parameter]
+    """Trained parameters that do not move."""
     activations: dict[tuple[nn.Module, str], Callable[[Tensor], Tensor]]
     """Activations whose derivatives are written out, in the place of the model's own."""
 
@@ -56,7 +58,8 @@ class Places:
                     modules[module, attribute] = name_of[id(parameter)]
                     if isinstance(module, Conv1D):
                         transposed.add(name_of[id(parameter)])
-        return cls(modules, parameters, frozenset(transposed), activations)
+        shared = [p for name, p in everything.items() if p.requires_grad and name not in parameters]
+        return cls(modules, parameters, frozenset(transposed), shared, activations)
 
 
 @dataclass(slots=True)
@@ -165,8 +168,10 @@ class OnePassWeights:
             return self._factors_and_values(loss_of, *inputs, graph)
 
         inputs = (self.tokens, self.values, self.states, rates)
-        remember = self.checkpoint and create_graph
-        factors, values, states, losses = recomputed(run, inputs) if remember else run(inputs, create_graph)
+        if self.checkpoint and create_graph:
+            factors, values, states, losses = recomputed(run, inputs, self.places.shared)
+        else:
+            factors, values, states, losses = run(inputs, create_graph)
         matrices, tokens = dict(self.matrices), dict(self.tokens)
         for name, pairs in factors.items():
             detached = [(Rows(left.detach()), right.detach()) for left, right in pairs]
@@ -204,6 +209,8 @@ class OnePassWeights:
         for use in uses:
             gradient = next(gradients)
             if gradient is not None:
+                if not create_graph:  # the gradient is a constant, and so are the inputs that it is made of
+                    use.x = use.x.detach()
                 factors.setdefault(use.name, []).append(use.factors(gradient, rates[use.name], self.num_tasks))
         new_values, new_states = {}, {}
         for name, value in values.items():

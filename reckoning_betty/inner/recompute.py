@@ -6,7 +6,8 @@ cannot. ``recomputed`` runs it once without graph, and once more, with graph, wh
 ``forward_over_reverse`` needs no second-order graph at all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,33 +23,34 @@ Copies = list[dict[str, Tensor]]
 """theta_k by parameter name, for each task."""
 
 
-def recomputed(function: Callable[[Tree, bool], Tree], inputs: Tree) -> Tree:
+def recomputed(function: Callable[[Tree, bool], Tree], inputs: Tree, shared: Sequence[Tensor] = ()) -> Tree:
     """``function(inputs, True)``, whose graph exists only while the hypergradient passes through it.
 
     Args:
         function: of floating-point tensors, and whether to build the graph of the inner gradient; gives the same
             structure each time.
-        inputs: every tensor that ``function`` depends on and that the hypergradient should reach.
+        inputs: the tensors that ``function`` is given.
+        shared: leaves that it uses without being given them, and that the hypergradient should reach too.
     """
     flat, structure = tree_flatten(inputs)
     made: list = []
 
-    def run(tensors: list[Tensor], create_graph: bool) -> list[Tensor]:
+    def run(tensors: Sequence[Tensor], create_graph: bool) -> list[Tensor]:
         outputs, output_structure = tree_flatten(function(tree_unflatten(tensors, structure), create_graph))
         made[:] = [output_structure]
         return outputs
 
-    outputs = _Recomputed.apply(run, *flat)
+    outputs = _Recomputed.apply(run, len(flat), *flat, *shared)
     return tree_unflatten(list(outputs), made[0])
 
 
 class _Recomputed(Function):
     @staticmethod
-    def forward(ctx, run: Callable, *inputs: Tensor) -> tuple[Tensor, ...]:
-        ctx.run = run
-        ctx.save_for_backward(*inputs)
+    def forward(ctx, run: Callable, num_inputs: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.run, ctx.num_inputs = run, num_inputs
+        ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
-        leaves = [tensor.detach().requires_grad_() for tensor in inputs]
+        leaves = [tensor.detach().requires_grad_() for tensor in tensors[:num_inputs]]
         with torch.enable_grad():
             outputs = run(leaves, False)
         ctx.mark_non_differentiable(*(output for output in outputs if not output.is_floating_point()))
@@ -57,16 +59,39 @@ class _Recomputed(Function):
     @staticmethod
     def backward(ctx, *cotangents: Tensor | None):
         refuse_third_order()
-        leaves = [tensor.detach().requires_grad_() for tensor in ctx.saved_tensors]
+        inputs, shared = ctx.saved_tensors[: ctx.num_inputs], ctx.saved_tensors[ctx.num_inputs :]
+        leaves = [tensor.detach().requires_grad_() for tensor in inputs]
         with torch.enable_grad():
             outputs = ctx.run(leaves, True)
         pairs = [(o, g) for o, g in zip(outputs, cotangents, strict=True) if g is not None and o.requires_grad]
-        reached = [output for output, _ in pairs]
-        return None, *torch.autograd.grad(reached, leaves, [bar for _, bar in pairs], allow_unused=True)
+        reached, bars = [output for output, _ in pairs], [bar for _, bar in pairs]
+        with _same_pass():
+            gradients = torch.autograd.grad(reached, [*leaves, *shared], bars, allow_unused=True)
+        return None, None, *gradients
+
+
+_outermost: list[int] = []
+
+
+def backward_pass() -> int:
+    """A number for the backward pass that is running, the same in the passes that recomputed steps run within it."""
+    return _outermost[0] if _outermost else torch._C._current_graph_task_id()
+
+
+@contextmanager
+def _same_pass() -> Iterator[None]:
+    _outermost.append(backward_pass())
+    try:
+        yield
+    finally:
+        _outermost.pop()
 
 
 def forward_over_reverse(
-    loss_of: Callable[[Copies], Tensor], copies: Copies, rates: dict[str, Tensor]
+    loss_of: Callable[[Copies, dict[str, Tensor]], Tensor],
+    copies: Copies,
+    rates: dict[str, Tensor],
+    shared: dict[str, Tensor],
 ) -> tuple[Copies, Tensor]:
     """A step of gradient descent whose part of the hypergradient is a directional derivative of its gradient g.
 
@@ -75,23 +100,25 @@ def forward_over_reverse(
         theta_k-bar = v - H (alpha v),   alpha-bar[l] = -<v_l, g_l>
 
     where H u is the derivative of g along u, forward mode over reverse mode (MixFlow-MG, arXiv 2505.00793, section 3).
+    Parameters that do not move get the part of -H (alpha v) that is theirs.
 
     Args:
-        loss_of: the tasks' losses [B] as a function of the copies.
+        loss_of: the tasks' losses [B] as a function of the copies and of the parameters that do not move.
         copies: theta_k.
         rates: alpha by parameter name, scalars.
+        shared: trained parameters that do not move, by name.
 
     Returns:
         theta_{k+1} and the losses [B].
     """
-    flat, structure = tree_flatten((copies, rates))
+    flat, structure = tree_flatten((copies, rates, shared))
 
-    def gradient(now: Copies) -> tuple[Copies, Tensor]:
-        def total(inner: Copies) -> tuple[Tensor, Tensor]:
-            losses = loss_of(inner)
+    def gradient(now: Copies, kept: dict[str, Tensor]) -> tuple[tuple[Copies, dict[str, Tensor]], Tensor]:
+        def total(inner: Copies, others: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+            losses = loss_of(inner, others)
             return losses.sum(), losses
 
-        found, (_, losses) = grad_and_value(total, has_aux=True)(now)
+        found, (_, losses) = grad_and_value(total, argnums=(0, 1), has_aux=True)(now, kept)
         return found, losses
 
     losses, *moved = _Swept.apply(gradient, structure, *flat)
@@ -104,8 +131,8 @@ class _Swept(Function):
     def forward(ctx, gradient: Callable, structure: Any, *flat: Tensor) -> tuple[Tensor, ...]:
         ctx.gradient, ctx.structure = gradient, structure
         ctx.save_for_backward(*flat)
-        copies, rates = tree_unflatten([tensor.detach() for tensor in flat], structure)
-        found, losses = gradient(copies)
+        copies, rates, shared = tree_unflatten([tensor.detach() for tensor in flat], structure)
+        (found, _), losses = gradient(copies, shared)
         ctx.mark_non_differentiable(losses)
         moved = [copy[n] - rates[n] * g[n] for copy, g in zip(copies, found, strict=True) for n in copy]
         return losses, *moved
@@ -113,14 +140,16 @@ class _Swept(Function):
     @staticmethod
     def backward(ctx, _, *bars: Tensor):
         refuse_third_order()
-        copies, rates = tree_unflatten([tensor.detach() for tensor in ctx.saved_tensors], ctx.structure)
+        copies, rates, shared = tree_unflatten([tensor.detach() for tensor in ctx.saved_tensors], ctx.structure)
         remaining = iter(bars)
         v = [{name: next(remaining) for name in copy} for copy in copies]
         u = [{name: rates[name] * bar for name, bar in copy.items()} for copy in v]
-        g, hessian_u = jvp(lambda now: ctx.gradient(now)[0], (copies,), (u,))
+        still = {name: torch.zeros_like(tensor) for name, tensor in shared.items()}
+        (g, _), (hessian_u, of_shared) = jvp(lambda *now: ctx.gradient(*now)[0], (copies, shared), (u, still))
         copies_bar = [{n: copy[n] - h[n] for n in copy} for copy, h in zip(v, hessian_u, strict=True)]
         rates_bar = {n: -sum((a[n] * b[n]).sum() for a, b in zip(v, g, strict=True)) for n in rates}
-        return None, None, *tree_flatten((copies_bar, rates_bar))[0]
+        shared_bar = {name: -tensor for name, tensor in of_shared.items()}
+        return None, None, *tree_flatten((copies_bar, rates_bar, shared_bar))[0]
 
 
 def refuse_third_order() -> None:

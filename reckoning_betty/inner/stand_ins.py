@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from reckoning_betty.errors import UserError
 from reckoning_betty.inner.smooth import layer_norm
@@ -36,7 +37,7 @@ class StandIn:
     def __torch_function__(cls, function, types, args=(), kwargs=None):
         call = CALLS.get(function)
         if call is None:
-            own = next(value for value in (*args, *(kwargs or {}).values()) if isinstance(value, StandIn))
+            own = next(value for value in tree_leaves((args, kwargs or {})) if isinstance(value, StandIn))
             raise own.refusal(getattr(function, "__name__", str(function)))
         return call(*args, **(kwargs or {}))
 
@@ -66,6 +67,22 @@ class StandIn:
         if attribute.startswith("__"):
             raise AttributeError(attribute)
         raise self.refusal(f".{attribute}")
+
+
+def _refused(operator: str) -> Callable:
+    def refuse(self: StandIn, *others: Any) -> Any:
+        raise self.refusal(operator)
+
+    return refuse
+
+
+for _operator in (
+    *("getitem", "len", "iter", "neg", "abs", "pow", "rpow", "bool", "float", "int"),
+    *("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "matmul", "rmatmul"),
+    *("lt", "le", "gt", "ge"),
+):
+    # Python looks operators up on the class, past __getattr__
+    setattr(StandIn, f"__{_operator}__", _refused(_operator))
 
 
 class MatrixStandIn(StandIn):

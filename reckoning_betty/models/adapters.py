@@ -47,7 +47,10 @@ def add_adapters(model: PreTrainedModel, rank: int, alpha: float, targets: Seque
 def save_adapters(model: PreTrainedModel, folder: Path) -> dict:
     """Write the adapters to ``folder`` in PEFT's format; returns the weights of the model without them."""
     model.peft_config["default"].save_pretrained(str(folder))
-    adapters = {name: t.detach().cpu().contiguous() for name, t in get_peft_model_state_dict(model).items()}
+    adapters = {  # under the names that PEFT gives them in a model of its own class
+        f"base_model.model.{name.removeprefix('base_model.model.')}": tensor.detach().cpu().contiguous()
+        for name, tensor in get_peft_model_state_dict(model).items()
+    }
     save_file(adapters, folder / SAFETENSORS_WEIGHTS_NAME)
     return {
         name.replace(".base_layer.", "."): tensor for name, tensor in model.state_dict().items() if ".lora_" not in name
@@ -62,7 +65,9 @@ def load_adapters(model: PreTrainedModel, folder: Path) -> None:
     """
     try:
         _inject(model, LoraConfig.from_pretrained(str(folder)))
-        result = set_peft_model_state_dict(model, load_file(folder / SAFETENSORS_WEIGHTS_NAME))
+        weights = load_file(folder / SAFETENSORS_WEIGHTS_NAME)
+        weights = {name.removeprefix("base_model.model."): tensor for name, tensor in weights.items()}
+        result = set_peft_model_state_dict(model, weights)
         missing = [name for name in result.missing_keys if ".lora_" in name]
     except Exception as error:  # PEFT, safetensors and JSON each raise their own, of no common class
         reason = " ".join(str(error).split())[:200]

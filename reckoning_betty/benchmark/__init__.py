@@ -1,0 +1,1 @@
+"""Measures the forms of fast weights, and other libraries, on one and the same workload."""

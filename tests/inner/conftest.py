@@ -1,0 +1,30 @@
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.mistral.modeling_mistral import MistralRMSNorm
+from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import torch._decomp.decompositions_for_jvp  # torch does at its first jvp, and warns of its own torch.jit.script
+
+
+@pytest.fixture
+def float64_throughout(float64, monkeypatch):
+    """Norms and softmax in the weights' own precision; transformers computes them in float32 whatever the weights are.
+
+    What the norms' code does with a weight stays as it is, so that stand-ins are asked the same.
+    """
+
+    def norm(module, x):
+        return module.weight * (x * torch.rsqrt(x.square().mean(-1, keepdim=True) + module.variance_epsilon))
+
+    for norm_class in (LlamaRMSNorm, MistralRMSNorm, Qwen3RMSNorm):
+        monkeypatch.setattr(norm_class, "forward", norm)
+    monkeypatch.setattr(Gemma3RMSNorm, "forward", lambda module, x: module._norm(x) * (1.0 + module.weight))
+    softmax = F.softmax
+    monkeypatch.setattr(F, "softmax", lambda x, dim, dtype=None: softmax(x, dim))

@@ -1,0 +1,416 @@
+"""Both ways of holding a matrix against matrices written out, forward and backward, and what a backward pass leaves."""
+
+import functools
+import gc
+import weakref
+
+import pytest
+import torch
+import torch.nn.functional as F
+from reference import (
+    FACTS,
+    QUESTIONS,
+    VOCABULARY,
+    all_names,
+    answered,
+    assert_equal,
+    hypergradient_of,
+    padded,
+    plain_loop,
+    plan_of,
+    some_rates,
+)
+from tiny_models import tiny_gpt2
+
+from reckoning_betty.inner.encode import encoding_loss
+from reckoning_betty.inner.losses import answer_nll
+from reckoning_betty.inner.matrices import (
+    Anchor,
+    LowRank,
+    Origin,
+    Product,
+    Rows,
+    Stacked,
+    TransposedProduct,
+    Update,
+)
+
+B, OUT, IN = 2, 5, 3
+KINDS = [LowRank, Stacked]
+FORMS = ["dual", "batched", "mixed"]
+
+
+def rows_of(ids):
+    """Ids [B, n] as the one-hot rows [B, n, OUT] that they stand for."""
+    return F.one_hot(ids, OUT).to(torch.get_default_dtype())
+
+
+@pytest.fixture
+def outer_products(float64):
+    """Three steps' worth: dense rows, ids (one twice), and both, with different numbers of rows."""
+    torch.manual_seed(1)
+    ids = torch.tensor([[0, 3, 3, 1], [4, 4, 2, 4]])
+
+    def dense(n):
+        return Rows(torch.randn(B, n, OUT)), torch.randn(B, n, IN)
+
+    return [[dense(2)], [(Rows(ids), torch.randn(B, 4, IN))], [dense(3), (Rows(ids[:, :2]), torch.randn(B, 2, IN))]]
+
+
+def written_out(left):
+    return rows_of(left.values) if left.one_hot else left.values
+
+
+@pytest.fixture(params=[False, True], ids=["linear", "conv1d"])
+def parameter(request, float64):
+    """theta_0 in the layout of nn.Linear and of Conv1D, with whether it is the latter."""
+    torch.manual_seed(2)
+    shape = (IN, OUT) if request.param else (OUT, IN)
+    return torch.nn.Parameter(torch.randn(shape)), request.param
+
+
+def matrix_of(parameter):
+    weight, transposed = parameter
+    return weight.mT if transposed else weight
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_products_after_every_step(kind, parameter, outer_products):
+    held = kind(Origin(*parameter), B)
+    written = matrix_of(parameter).detach().expand(B, OUT, IN)
+    x, g, ids = torch.randn(B, 6, IN), torch.randn(B, 6, OUT), torch.randint(OUT, (B, 6))
+    for pairs in [[], *outer_products]:
+        held = held.minus(pairs)
+        for left, right in pairs:
+            written = written - torch.einsum("bno,bni->boi", written_out(left), right)
+        torch.testing.assert_close(held.product(x), torch.einsum("bni,boi->bno", x, written))
+        torch.testing.assert_close(held.transposed_product(Rows(g)), torch.einsum("bno,boi->bni", g, written))
+        found = held.transposed_product(Rows(ids))
+        torch.testing.assert_close(found, torch.einsum("bno,boi->bni", rows_of(ids), written))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_minus_leaves_the_earlier_matrix_as_it_was(kind, parameter, outer_products):
+    held, x = kind(Origin(*parameter), B), torch.randn(B, 6, IN)
+    kept = [held]
+    for pairs in outer_products:
+        kept.append(kept[-1].minus(pairs))
+    before = [matrix.product(x) for matrix in kept]
+    again = kept[1].minus([(Rows(torch.randn(B, 2, OUT)), torch.randn(B, 2, IN))])
+    for matrix, y in zip(kept, before, strict=True):
+        torch.testing.assert_close(matrix.product(x), y, rtol=0, atol=0)
+    assert not torch.allclose(again.product(x), kept[2].product(x))
+
+
+@pytest.mark.parametrize(("one_hot", "other_hot"), [(False, False), (False, True), (True, False), (True, True)])
+def test_rows_of_either_kind(one_hot, other_hot, float64):
+    torch.manual_seed(3)
+    first = Rows(torch.randint(OUT, (B, 7)) if one_hot else torch.randn(B, 7, OUT))
+    other = Rows(torch.randint(OUT, (B, 4)) if other_hot else torch.randn(B, 4, OUT))
+    expected = torch.einsum("bno,bmo->bnm", written_out(first), written_out(other))
+    torch.testing.assert_close(first.gram(other, torch.float64), expected)
+    target, coefficients = torch.randn(B, 6, OUT), torch.randn(B, 6, 7)
+    expected = target - torch.einsum("bmn,bno->bmo", coefficients, written_out(first))
+    first.subtract_combined(target, coefficients)
+    torch.testing.assert_close(target, expected)
+
+
+def moved_by(pairs, token, matrix):
+    """M_{k+1} and its token, as ``OnePassWeights.step`` makes them."""
+    detached = [(Rows(left.values.detach()), right.detach()) for left, right in pairs]
+    new = matrix.minus(detached)
+    flat = [tensor for left, right in pairs for tensor in (left.values, right)]
+    return Update.apply(token, new, matrix, detached, *flat), new
+
+
+def leaves_of(outer_products):
+    """The same outer products made of leaves, and those leaves."""
+    pairs = [
+        [
+            (left if left.one_hot else Rows(left.values.clone().requires_grad_()), right.clone().requires_grad_())
+            for left, right in step
+        ]
+        for step in outer_products
+    ]
+    flat = [tensor for step in pairs for left, right in step for tensor in (left.values, right)]
+    return pairs, [tensor for tensor in flat if tensor.requires_grad]
+
+
+def held_loss(kind, parameter, pairs, x, bias, g, ids, weights):
+    """A loss that uses M_0 to M_3 in every way, through what the library holds."""
+    origin = Origin(*parameter)
+    token, matrix, total = Anchor.apply(parameter[0], origin), kind(origin, B), 0.0
+    for k in range(len(pairs) + 1):
+        products = (
+            Product.apply(x, bias, token, matrix),
+            TransposedProduct.apply(g, token, matrix),
+            TransposedProduct.apply(ids, token, matrix),
+        )
+        total = total + sum((w[k] * y).sum() for w, y in zip(weights, products, strict=True))
+        if k < len(pairs):
+            token, matrix = moved_by(pairs[k], token, matrix)
+    return total
+
+
+def written_loss(parameter, pairs, x, bias, g, ids, weights):
+    written, total = matrix_of(parameter).expand(B, OUT, IN), 0.0
+    for k in range(len(pairs) + 1):
+        products = (
+            torch.einsum("bni,boi->bno", x, written) + bias.unsqueeze(1),
+            torch.einsum("bno,boi->bni", g, written),
+            torch.einsum("bno,boi->bni", rows_of(ids), written),
+        )
+        total = total + sum((w[k] * y).sum() for w, y in zip(weights, products, strict=True))
+        if k < len(pairs):
+            for left, right in pairs[k]:
+                written = written - torch.einsum("bno,bni->boi", written_out(left), right)
+    return total
+
+
+@pytest.fixture
+def used(outer_products):
+    """x, bias, g, ids, and the weights of the outputs of every step."""
+    n = 6
+    x, bias = torch.randn(B, n, IN).requires_grad_(), torch.randn(B, OUT).requires_grad_()
+    g, ids = torch.randn(B, n, OUT).requires_grad_(), torch.randint(OUT, (B, n))
+    steps = len(outer_products) + 1
+    weights = torch.randn(steps, B, n, OUT), torch.randn(steps, B, n, IN), torch.randn(steps, B, n, IN)
+    return x, bias, g, ids, weights
+
+
+def assert_same(found, expected):
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cotangents_of_everything(kind, parameter, outer_products, used):
+    pairs, factors = leaves_of(outer_products)
+    inputs = [parameter[0], *used[:3], *factors]
+    expected = torch.autograd.grad(written_loss(parameter, pairs, *used), inputs)
+    found = torch.autograd.grad(held_loss(kind, parameter, pairs, *used), inputs)
+    assert found[0].shape == parameter[0].shape
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_second_backward_pass_gives_the_same_again(kind, parameter, outer_products, used):
+    pairs, factors = leaves_of(outer_products)
+    inputs = [parameter[0], *used[:3], *factors]
+    expected = torch.autograd.grad(written_loss(parameter, pairs, *used), inputs)
+    loss = held_loss(kind, parameter, pairs, *used)
+    for _ in range(3):
+        assert_same(torch.autograd.grad(loss, inputs, retain_graph=True), expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_backward_passes_for_different_inputs_do_not_mix(kind, parameter, outer_products, used):
+    pairs, factors = leaves_of(outer_products)
+    inputs = [parameter[0], *used[:3], *factors]
+    expected = torch.autograd.grad(written_loss(parameter, pairs, *used), inputs)
+    loss = held_loss(kind, parameter, pairs, *used)
+    for some in (range(1, 4), range(4, len(inputs)), range(1), range(len(inputs)), [2], [len(inputs) - 1], range(1)):
+        found = torch.autograd.grad(loss, [inputs[i] for i in some], retain_graph=True)
+        assert_same(found, [expected[i] for i in some])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_tokens_are_gathered_in_several_products(kind, parameter, float64, monkeypatch):
+    monkeypatch.setattr("reckoning_betty.inner.matrices.PENDING_TOKENS", 8)
+    torch.manual_seed(4)
+    origin, total, expected = Origin(*parameter), 0.0, 0.0
+    token, matrix = Anchor.apply(parameter[0], origin), kind(origin, B)
+    for n in (1, 3, 2, 9, 1):
+        x, w = torch.randn(B, n, IN), torch.randn(B, n, OUT)
+        total = total + (Product.apply(x, None, token, matrix) * w).sum()
+        expected = expected + torch.einsum("bno,bni->oi", w, x)
+    (found,) = torch.autograd.grad(total, parameter[0])
+    torch.testing.assert_close(found, expected.mT if parameter[1] else expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_continuations_of_one_state(kind, parameter, outer_products, used):
+    x, weights = used[0], used[4]
+    pairs, factors = leaves_of(outer_products)
+    first, left_branch, right_branch = pairs
+
+    def branched(start, move, product):
+        state = move(first, *start)
+        ends = [move(left_branch, *state), move(right_branch, *state)]  # the second after the first went on
+        ends.append(move(right_branch, *ends[0]))
+        return sum((weights[0][k] * product(*end)).sum() for k, end in enumerate([state, *ends]))
+
+    def written_move(step, written):
+        for left, right in step:
+            written = written - torch.einsum("bno,bni->boi", written_out(left), right)
+        return (written,)
+
+    origin = Origin(*parameter)
+    found = branched(
+        (Anchor.apply(parameter[0], origin), kind(origin, B)),
+        moved_by,
+        lambda token, matrix: Product.apply(x, None, token, matrix),
+    )
+    expected = branched(
+        (matrix_of(parameter).expand(B, OUT, IN),), written_move, lambda m: torch.einsum("bni,boi->bno", x, m)
+    )
+    torch.testing.assert_close(found, expected)
+    inputs = [parameter[0], x, *factors]
+    assert_same(torch.autograd.grad(found, inputs), torch.autograd.grad(expected, inputs))
+
+
+def test_a_chain_grows_in_place_and_another_begins_where_a_step_went_on(parameter, float64):
+    def pair():
+        return Rows(torch.randn(B, 2, OUT)), torch.randn(B, 2, IN)
+
+    start = LowRank(Origin(parameter[0], False), B)
+    first = start.minus([pair()])
+    longer = first.minus([pair()])
+    assert longer.segments == ((first.segments[0][0], 4),)
+    fork = first.minus([pair()])
+    assert fork.segments[0] == first.segments[0]
+    assert fork.segments[1][0] is not first.segments[0][0]
+    assert fork.segments[1][1] == 2
+
+
+def outer_loss_of(model, form, checkpoint=False):
+    """The outer loss with its graph, its fast weights, and the rates in it."""
+    names = all_names(model)
+    rates = {name: rate.requires_grad_() for name, rate in some_rates(names, 2).items()}
+    facts, asked = padded(FACTS), answered(QUESTIONS)
+    fast = plan_of(form, model, names, checkpoint=checkpoint).start(model, len(FACTS))
+    for k in range(2):
+        alpha = {name: rate[k] for name, rate in rates.items()}
+        fast, _ = fast.step(lambda now: encoding_loss(now, facts), alpha, create_graph=True)
+    return answer_nll(fast.logits(asked.inputs), asked.tokens, asked.scored, asked.rows).sum(), fast, rates
+
+
+@functools.cache
+def plain_loop_of_two_steps():
+    model = tiny_gpt2(VOCABULARY)
+    names = all_names(model)
+    return plain_loop(model, names, some_rates(names, 2))
+
+
+@pytest.fixture
+def expected(float64):
+    return plain_loop_of_two_steps()
+
+
+def assert_gradients(found, expected):
+    for gradient, name in zip(found, expected, strict=True):
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-9, atol=1e-11, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("checkpoint", [False, True], ids=["kept", "checkpoint"])
+@pytest.mark.parametrize("form", FORMS)
+def test_rates_first_and_then_everything(form, checkpoint, expected):
+    model = tiny_gpt2(VOCABULARY)
+    loss, _, rates = outer_loss_of(model, form, checkpoint)
+    assert_gradients(torch.autograd.grad(loss, list(rates.values()), retain_graph=True), expected.rates)
+    loss.backward()
+    assert_gradients([parameter.grad for parameter in model.parameters()], expected.parameters)
+    assert_gradients([rate.grad for rate in rates.values()], expected.rates)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_parameters_first_and_then_everything(form, expected):
+    model = tiny_gpt2(VOCABULARY)
+    loss, _, rates = outer_loss_of(model, form)
+    for name, parameter in list(model.named_parameters())[::4]:  # one at a time
+        (found,) = torch.autograd.grad(loss, parameter, retain_graph=True)
+        assert_gradients([found], {name: expected.parameters[name]})
+    loss.backward()
+    assert_gradients([parameter.grad for parameter in model.parameters()], expected.parameters)
+    assert_gradients([rate.grad for rate in rates.values()], expected.rates)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_backward_twice_over_one_graph(form, expected):
+    model = tiny_gpt2(VOCABULARY)
+    loss, _, rates = outer_loss_of(model, form)
+    for times in (1, 2):
+        loss.backward(retain_graph=True)
+        assert_gradients([p.grad / times for p in model.parameters()], expected.parameters)
+        assert_gradients([rate.grad / times for rate in rates.values()], expected.rates)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_two_outer_losses_of_one_inner_loop(form, expected):
+    # backpropagated one after the other, as the two terms of the multi-task objective may be
+    model = tiny_gpt2(VOCABULARY)
+    _, fast, rates = outer_loss_of(model, form)
+    asked = answered(QUESTIONS)
+    losses = answer_nll(fast.logits(asked.inputs), asked.tokens, asked.scored, asked.rows)
+    for b in range(len(QUESTIONS)):
+        losses[b].backward(retain_graph=True)
+    assert_gradients([p.grad for p in model.parameters()], expected.parameters)
+    assert_gradients([rate.grad for rate in rates.values()], expected.rates)
+
+
+@pytest.mark.parametrize("checkpoint", [False, True], ids=["kept", "checkpoint"])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_failed_backward_pass_leaves_nothing_behind(form, checkpoint, expected):
+    model = tiny_gpt2(VOCABULARY)
+    loss, _, rates = outer_loss_of(model, form, checkpoint)
+
+    def fail(gradient):
+        raise ZeroDivisionError
+
+    hook = model.transformer.wpe.weight.register_hook(fail)
+    with pytest.raises(ZeroDivisionError):
+        loss.backward(retain_graph=True)
+    hook.remove()
+    found = torch.autograd.grad(loss, [*model.parameters(), *rates.values()])
+    assert_gradients(found, expected.parameters | {f"rate {name}": rate for name, rate in expected.rates.items()})
+
+
+@pytest.mark.parametrize("options", [{}, {"checkpoint": True}], ids=str)
+@pytest.mark.parametrize("form", FORMS)
+def test_a_third_derivative_is_refused(form, options, float64):
+    model = tiny_gpt2(VOCABULARY)
+    loss, _, _ = outer_loss_of(model, form, **options)
+    with pytest.raises(RuntimeError, match="twice differentiable: take the hypergradient without create_graph"):
+        torch.autograd.grad(loss, list(model.parameters()), create_graph=True)
+
+
+def test_forward_over_reverse_refuses_a_third_derivative(float64):
+    model = tiny_gpt2(VOCABULARY)
+    names = all_names(model)
+    rates = {name: rate[0] for name, rate in some_rates(names, 1).items()}
+    fast = plan_of("looped", model, names, forward_over_reverse=True).start(model, len(FACTS))
+    facts = padded(FACTS)
+    fast, _ = fast.step(lambda now: encoding_loss(now, facts), rates, create_graph=True)
+    with pytest.raises(RuntimeError, match="twice differentiable: take the hypergradient without create_graph"):
+        torch.autograd.grad(encoding_loss(fast, facts).sum(), list(model.parameters()), create_graph=True)
+
+
+@pytest.fixture
+def uncollected():
+    """No cyclic garbage collection: what dies, dies with its last reference."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize("backward", [False, True], ids=["never differentiated", "differentiated"])
+@pytest.mark.parametrize("checkpoint", [False, True], ids=["kept", "checkpoint"])
+@pytest.mark.parametrize("form", FORMS)
+def test_the_graph_dies_with_its_last_reference(form, checkpoint, backward, uncollected, float64):
+    model = tiny_gpt2(VOCABULARY)
+    loss, fast, rates = outer_loss_of(model, form, checkpoint)
+    held = [*fast.matrices.values(), *(m.origin for m in fast.matrices.values())]
+    held += [chain for m in fast.matrices.values() if isinstance(m, LowRank) for chain, _ in m.segments]
+    watched = [weakref.ref(thing) for thing in held]
+    if backward:
+        loss.backward()
+    del held, loss, fast, rates
+    assert not [thing for thing in watched if thing() is not None]
+
+
+def test_the_library_agrees_on_this_batch(expected):
+    # guards the tests above, whose batch and rates are those of the plain loop
+    model = tiny_gpt2(VOCABULARY)
+    names = all_names(model)
+    assert_equal(hypergradient_of(model, plan_of("dual", model, names), some_rates(names, 2)), expected, 1e-10)

@@ -309,7 +309,7 @@ def test_another_file_is_not_taken_for_a_benchmark(tmp_path):
 @pytest.mark.parametrize(
     ("sweeps", "engines", "sentence"),
     [
-        (["depth"], None, "--sweeps depth is not known; choose from default, width, steps, tasks."),
+        (["depth"], None, "--sweeps depth is not known; choose from default, gpt2, width, steps, tasks."),
         (["tasks"], ["betty"], "--engines betty is not known; choose from auto, dual"),
         (["tasks"], ["higher"], "add 'default'"),
     ],

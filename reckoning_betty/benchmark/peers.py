@@ -135,7 +135,7 @@ def _import(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         raise MissingPeerError(
-            f"{name} cannot be imported ({error}); pip install 'reckoning_betty[peers]' installs it."
+            f"{name} cannot be imported ({error}); pip install 'reckoning_betty[peers]' installs higher and TorchOpt, pip install --no-deps boat-torch BOAT."
         ) from None
 
 

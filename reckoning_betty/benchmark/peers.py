@@ -135,7 +135,8 @@ def _import(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         raise MissingPeerError(
-            f"{name} cannot be imported ({error}); pip install 'reckoning_betty[peers]' installs higher and TorchOpt, pip install --no-deps boat-torch BOAT."
+            f"{name} cannot be imported ({error}): type pip install 'reckoning_betty[peers]', or for BOAT "
+            "pip install --no-deps boat-torch."
         ) from None
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -105,7 +106,7 @@ class Run:
         levels = self.build_levels(method, config, model, self.splits.train, encoder, self.accelerator.device)
         folder = self.directory.checkpoint(method, config.method)
         if levels.note:
-            tqdm.write(f"{method}: {levels.note}")
+            tqdm.write(f"{method}: {levels.note}", file=sys.stderr)
 
         def save_best(note: dict[str, Any]) -> None:
             checkpoint = Checkpoint(

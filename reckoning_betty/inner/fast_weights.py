@@ -55,6 +55,7 @@ class FastWeightsPlan:
         optimizer: the inner one.
         checkpoint: keep no graph of an inner step until the hypergradient comes back to it.
         forward_over_reverse: take the hypergradient of a step as a directional derivative (``looped`` alone).
+        num_steps: N, for which memory is reserved; more steps are possible.
         dual_limit: for ``mixed``, matrices [out, in] with in * out / (in + out) above it take the dual form.
         reason: one sentence for people.
     """
@@ -64,6 +65,7 @@ class FastWeightsPlan:
     optimizer: InnerOptimizer = field(default_factory=GradientDescent)
     checkpoint: bool = False
     forward_over_reverse: bool = False
+    num_steps: int = 1
     dual_limit: float = 0.0
     reason: str = ""
 
@@ -79,7 +81,7 @@ class FastWeightsPlan:
                 model, self.names, num_tasks, self.optimizer, self.checkpoint, self.forward_over_reverse
             )
         return OnePassWeights.start(
-            model, self.names, num_tasks, self.optimizer, self._is_low_rank, checkpoint=self.checkpoint
+            model, self.names, num_tasks, self.optimizer, self._is_low_rank, self.checkpoint, self.num_steps
         )
 
     def _is_low_rank(self, rows: int, columns: int) -> bool:
@@ -111,7 +113,7 @@ def plan_fast_weights(
         num_steps: N.
     """
     optimizer = optimizer or GradientDescent()
-    given = {"names": names, "optimizer": optimizer, "checkpoint": checkpoint}
+    given = {"names": names, "optimizer": optimizer, "checkpoint": checkpoint, "num_steps": num_steps}
     if form not in ("auto", "lora"):
         given["forward_over_reverse"] = forward_over_reverse
         return FastWeightsPlan(form=form, reason=f"{form}, as asked for", **given)

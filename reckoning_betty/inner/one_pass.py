@@ -13,21 +13,13 @@ from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
 from reckoning_betty.inner.attention import twice_differentiable_attention
-from reckoning_betty.inner.matrices import (
-    AdaptedMatrix,
-    Anchor,
-    LowRank,
-    Origin,
-    Product,
-    Rows,
-    Stacked,
-    TransposedProduct,
-    Update,
-    by_task,
-)
+from reckoning_betty.inner.low_rank import LowRank
+from reckoning_betty.inner.matrices import AdaptedMatrix, Origin, Rows
 from reckoning_betty.inner.optimizers import InnerOptimizer, State
+from reckoning_betty.inner.products import Anchor, Product, TransposedProduct, Update, by_task
 from reckoning_betty.inner.recompute import Tree, recomputed
 from reckoning_betty.inner.smooth import gelu
+from reckoning_betty.inner.stacked import Stacked
 from reckoning_betty.inner.stand_ins import MatrixStandIn, StandIn, VectorStandIn, standing_in
 
 
@@ -120,14 +112,21 @@ class OnePassWeights:
         optimizer: InnerOptimizer,
         is_low_rank: Callable[[int, int], bool],
         checkpoint: bool = False,
+        num_steps: int = 1,
     ) -> "OnePassWeights":
-        """theta_0 = theta; ``is_low_rank`` decides for a matrix [out, in] by its two sizes, under gradient descent."""
+        """theta_0 = theta.
+
+        Args:
+            is_low_rank: decides for a matrix [out, in] by its two sizes, under gradient descent.
+            num_steps: N, for which memory is reserved; more steps are possible.
+        """
         places = Places.of(model, names)
         matrices, tokens, values = {}, {}, {}
         for name, parameter in places.parameters.items():
             if optimizer.linear and parameter.ndim == 2:
                 origin = Origin(parameter, name in places.transposed)
-                matrices[name] = (LowRank if is_low_rank(*parameter.shape) else Stacked)(origin, num_tasks)
+                low_rank = is_low_rank(*parameter.shape)
+                matrices[name] = LowRank(origin, num_tasks, num_steps) if low_rank else Stacked(origin, num_tasks)
                 tokens[name] = Anchor.apply(parameter, origin)
             else:
                 values[name] = parameter.expand(num_tasks, *parameter.shape)
@@ -177,7 +176,7 @@ class OnePassWeights:
             detached = [(Rows(left.detach()), right.detach()) for left, right in pairs]
             matrices[name] = self.matrices[name].minus(detached)
             flat = [tensor for pair in pairs for tensor in pair]
-            tokens[name] = Update.apply(self.tokens[name], matrices[name], self.matrices[name], detached, *flat)
+            tokens[name] = Update.apply(self.tokens[name], matrices[name], self.matrices[name], *flat)
         moved = replace(
             self, matrices=matrices, tokens=tokens, values=values, states=states, steps_done=self.steps_done + 1
         )
@@ -261,9 +260,7 @@ class OnePassWeights:
         def lookup(ids: Tensor, padding: int | None) -> Tensor:
             ids = ids.expand(rows, -1)  # positions are the same for all rows, and often given once
             y = TransposedProduct.apply(ids, self.tokens[name], self.matrices[name])
-            learned = None if padding is None else (ids != padding).to(y.dtype).unsqueeze(-1)
-            if learned is not None:
-                y = y * learned + (y * (1 - learned)).detach()
+            y, learned = _without_padding(y, ids, padding)
             uses.append(Use(name, ids, y, learned))
             return y
 
@@ -284,12 +281,17 @@ class OnePassWeights:
             values = self.values[name]
             offsets = torch.arange(self.num_tasks, device=ids.device).unsqueeze(1) * values.shape[1]
             y = values.flatten(0, 1)[ids.reshape(self.num_tasks, -1) + offsets].view(*ids.shape, -1)
-            if padding is None:
-                return y
-            learned = (ids != padding).to(y.dtype).unsqueeze(-1)
-            return y * learned + (y * (1 - learned)).detach()
+            return _without_padding(y, ids, padding)[0]
 
         return lookup
+
+
+def _without_padding(y: Tensor, ids: Tensor, padding: int | None) -> tuple[Tensor, Tensor | None]:
+    """Looked up rows y, of which those of the id ``padding`` learn nothing, and 0 for these and 1 for others."""
+    if padding is None:
+        return y, None
+    learned = (ids != padding).to(y.dtype).unsqueeze(-1)
+    return y * learned + (y * (1 - learned)).detach(), learned
 
 
 @dataclass(slots=True)

@@ -23,7 +23,8 @@ from tiny_models import ARCHITECTURES, tiny_gpt2, tiny_llama, tiny_opt
 
 from reckoning_betty.errors import UserError
 from reckoning_betty.inner.fast_weights import FastWeightsPlan, plan_fast_weights
-from reckoning_betty.inner.matrices import LowRank, Stacked
+from reckoning_betty.inner.low_rank import LowRank
+from reckoning_betty.inner.stacked import Stacked
 from reckoning_betty.models.causal_lm import adapted_names, load_pretrained, make_twice_differentiable
 
 FORMS = ["dual", "batched", "mixed"]

@@ -24,16 +24,10 @@ from tiny_models import tiny_gpt2
 
 from reckoning_betty.inner.encode import encoding_loss
 from reckoning_betty.inner.losses import answer_nll
-from reckoning_betty.inner.matrices import (
-    Anchor,
-    LowRank,
-    Origin,
-    Product,
-    Rows,
-    Stacked,
-    TransposedProduct,
-    Update,
-)
+from reckoning_betty.inner.low_rank import LowRank
+from reckoning_betty.inner.matrices import Origin, Rows
+from reckoning_betty.inner.products import Anchor, Product, TransposedProduct, Update
+from reckoning_betty.inner.stacked import Stacked
 
 B, OUT, IN = 2, 5, 3
 KINDS = [LowRank, Stacked]
@@ -120,7 +114,7 @@ def moved_by(pairs, token, matrix):
     detached = [(Rows(left.values.detach()), right.detach()) for left, right in pairs]
     new = matrix.minus(detached)
     flat = [tensor for left, right in pairs for tensor in (left.values, right)]
-    return Update.apply(token, new, matrix, detached, *flat), new
+    return Update.apply(token, new, matrix, *flat), new
 
 
 def leaves_of(outer_products):

@@ -22,8 +22,9 @@ from transformers import GPT2Config, PreTrainedModel
 from reckoning_betty.inner import fast_weights
 from reckoning_betty.inner.fast_weights import balance, plan_fast_weights
 from reckoning_betty.inner.looped import LoopedCopies
-from reckoning_betty.inner.matrices import LowRank, Stacked
+from reckoning_betty.inner.low_rank import LowRank
 from reckoning_betty.inner.optimizers import AdamW, GradientDescent
+from reckoning_betty.inner.stacked import Stacked
 
 WAYS = {
     **{form: {"form": form} for form in ("dual", "batched", "mixed", "looped")},

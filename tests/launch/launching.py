@@ -18,6 +18,9 @@ ROOT = Path(__file__).resolve().parents[2]
 CORES = sorted(os.sched_getaffinity(0))
 BAR = re.compile(r"\d+%\|.*\||\d+(step|task) \[")
 
+CHOSEN = "reckoning: fast weights: "
+"""Before the form of fast weights that a run takes, and why."""
+
 METHODS = ("reckoning", "in_context", "no_facts")
 TINY = [
     *("model.width=16", "model.layers=1", "model.heads=2", "model.context=64", "inner.steps=2", "save_every=4"),
@@ -43,9 +46,9 @@ class Ended:
 
     @property
     def said(self) -> list[str]:
-        """The lines on stderr that are no progress bars."""
+        """The lines on stderr that are no progress: neither bars nor what was chosen for the user."""
         lines = re.split(r"[\r\n]+", self.err)
-        return [line for line in lines if line.strip() and not BAR.search(line)]
+        return [line for line in lines if line.strip() and not BAR.search(line) and CHOSEN not in line]
 
 
 def last_of_each(*overrides: str) -> list[str]:

@@ -1,0 +1,139 @@
+"""The dual form of an adapted matrix: the shared one and token factors."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from reckoning_betty.inner.matrices import AdaptedMatrix, Origin, OuterProducts, Rows
+from reckoning_betty.inner.recompute import backward_pass
+
+
+class LowRank(AdaptedMatrix):
+    """The dual form: the shared M and token factors, in chains that the steps of an inner loop share.
+
+    Args:
+        num_steps: for how many steps to reserve memory; more are possible.
+        segments: (chain, number of its rows) in the order of the steps; the last of a kind may be added to.
+        added: whether it is one-hot, and n, of each outer product that the last step brought.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        num_tasks: int,
+        num_steps: int = 1,
+        segments: tuple[tuple["Chain", int], ...] = (),
+        added: tuple[tuple[bool, int], ...] = (),
+    ):
+        super().__init__(origin, num_tasks)
+        self.num_steps = num_steps
+        self.segments = segments
+        self.added = added
+
+    def product(self, x: Tensor) -> Tensor:
+        y = F.linear(x, self.origin.matrix)
+        for chain, length in self.segments:
+            left, right = chain.factors(length)
+            left.subtract_combined(y, x @ right.mT)
+        return y
+
+    def transposed_product(self, left: Rows) -> Tensor:
+        x = F.embedding(left.values, self.origin.matrix) if left.one_hot else left.values @ self.origin.matrix
+        for chain, length in self.segments:
+            factor, right = chain.factors(length)
+            x.baddbmm_(left.gram(factor, x.dtype), right, alpha=-1)
+        return x
+
+    def note(self, left: Rows, right: Tensor) -> None:
+        self.origin.note(left, right)
+        for chain, length in self.segments:
+            chain.note(length, left, right)
+
+    def minus(self, outer_products: OuterProducts) -> "LowRank":
+        segments, added = list(self.segments), []
+        for left, right in outer_products:
+            place = self._last(segments, left.one_hot)
+            if place is None or segments[place][0].length != segments[place][1]:  # another step went on from there
+                segments.append((Chain(left.one_hot, self.num_steps), 0))
+                place = len(segments) - 1
+            chain = segments[place][0]
+            chain.append(left, right)
+            segments[place] = (chain, chain.length)
+            added.append((left.one_hot, right.shape[1]))
+        return LowRank(self.origin, self.num_tasks, self.num_steps, tuple(segments), tuple(added))
+
+    def pass_on(self, earlier: AdaptedMatrix) -> list[Tensor | None]:
+        segments = list(self.segments)
+        found: list[Tensor | None] = []
+        for one_hot, size in reversed(self.added):
+            place = self._last(segments, one_hot)
+            chain, end = segments[place]
+            found = [*chain.cotangents(end - size, end), *found]
+            segments[place] = (chain, end - size)
+        return found
+
+    @staticmethod
+    def _last(segments: Sequence[tuple["Chain", int]], one_hot: bool) -> int | None:
+        places = [place for place, (chain, _) in enumerate(segments) if chain.one_hot == one_hot]
+        return places[-1] if places else None
+
+
+class Chain:
+    """Token factors of one kind, and their cotangents; a step uses the first ``length`` rows that it knows of.
+
+    Args:
+        num_steps: how many times as many rows to reserve memory for as are appended first.
+    """
+
+    def __init__(self, one_hot: bool, num_steps: int = 1):
+        self.one_hot = one_hot
+        self.num_steps = num_steps
+        self.length = 0
+        self._left: Tensor | None = None
+        self._right: Tensor | None = None
+        self._left_bar: Tensor | None = None
+        self._right_bar: Tensor | None = None
+        self._pass = -1
+
+    def factors(self, length: int) -> tuple[Rows, Tensor]:
+        return Rows(self._left[:, :length]), self._right[:, :length]
+
+    def append(self, left: Rows, right: Tensor) -> None:
+        start, self.length = self.length, self.length + right.shape[1]
+        reserved = self.num_steps * right.shape[1] if self._right is None else 2 * self._right.shape[1]
+        self._left = _with_rows(self._left, left.values, start, max(reserved, self.length))
+        self._right = _with_rows(self._right, right, start, max(reserved, self.length))
+
+    def note(self, length: int, left: Rows, right: Tensor) -> None:
+        """With M_k-bar += left^T right, for all earlier factors: R-bar -= L M_k-bar and L-bar -= R M_k-bar^T."""
+        if backward_pass() != self._pass:
+            self._pass = backward_pass()
+            self._right_bar = torch.zeros_like(self._right[:, : self.length])
+            self._left_bar = None if self.one_hot else torch.zeros_like(self._left[:, : self.length])
+        factor, factor_right = self.factors(length)
+        self._right_bar[:, :length].baddbmm_(factor.gram(left, right.dtype), right, alpha=-1)
+        if self._left_bar is not None:
+            left.subtract_combined(self._left_bar[:, :length], factor_right @ right.mT)
+
+    def cotangents(self, start: int, end: int) -> tuple[Tensor | None, Tensor | None]:
+        """L-bar and R-bar of rows ``start`` to ``end``; the last ones asked for free the memory."""
+        if backward_pass() != self._pass or self._right_bar is None:
+            return None, None
+        left, right = (None if bar is None else bar[:, start:end] for bar in (self._left_bar, self._right_bar))
+        if start == 0:
+            self._left_bar = self._right_bar = None
+            self._pass = -1
+        return left, right
+
+
+def _with_rows(rows: Tensor | None, new: Tensor, start: int, capacity: int) -> Tensor:
+    """``new`` [B, n, width] written behind the first ``start`` rows, in place if there is room."""
+    if rows is None or rows.shape[1] < start + new.shape[1]:
+        larger = new.new_empty(new.shape[0], capacity, *new.shape[2:])
+        if rows is not None:
+            larger[:, :start] = rows[:, :start]
+        rows = larger
+    rows[:, start : start + new.shape[1]] = new
+    return rows

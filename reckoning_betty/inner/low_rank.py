@@ -7,7 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reckoning_betty.inner.matrices import AdaptedMatrix, Origin, OuterProducts, Rows
-from reckoning_betty.inner.recompute import backward_pass
+from reckoning_betty.inner.recompute import backward_pass, keeps_graph
+
+
+WORTH_A_COPY = 2**18
+"""Elements whose memory is freed at the price of a copy of the others."""
 
 
 class LowRank(AdaptedMatrix):
@@ -98,6 +102,8 @@ class Chain:
         self._pass = -1
 
     def factors(self, length: int) -> tuple[Rows, Tensor]:
+        if length > self.length:
+            raise RuntimeError("A backward pass has freed these fast weights: call it with retain_graph=True.")
         return Rows(self._left[:, :length]), self._right[:, :length]
 
     def append(self, left: Rows, right: Tensor) -> None:
@@ -118,14 +124,29 @@ class Chain:
             left.subtract_combined(self._left_bar[:, :length], factor_right @ right.mT)
 
     def cotangents(self, start: int, end: int) -> tuple[Tensor | None, Tensor | None]:
-        """L-bar and R-bar of rows ``start`` to ``end``; the last ones asked for free the memory."""
-        if backward_pass() != self._pass or self._right_bar is None:
-            return None, None
-        left, right = (None if bar is None else bar[:, start:end] for bar in (self._left_bar, self._right_bar))
-        if start == 0:
-            self._left_bar = self._right_bar = None
-            self._pass = -1
+        """L-bar and R-bar of rows ``start`` to ``end``, whose memory is freed unless the pass keeps its graph."""
+        if backward_pass() != self._pass:
+            left = right = None
+        else:
+            left, right = (
+                None if bar is None else bar[:, start:end].clone() for bar in (self._left_bar, self._right_bar)
+            )
+            self._left_bar, self._right_bar = (
+                _first_rows(bar, start) for bar in (self._left_bar, self._right_bar)
+            )
+            self._pass = self._pass if start else -1
+        if not keeps_graph():
+            self.length = start
+            self._left, self._right = _first_rows(self._left, start), _first_rows(self._right, start)
         return left, right
+
+
+def _first_rows(rows: Tensor | None, number: int) -> Tensor | None:
+    """``rows`` [B, n, width] without the memory of those behind the first ``number``, where that is worth a copy."""
+    if rows is None or number == 0:
+        return None
+    kept = rows[:, :number]
+    return kept.clone() if rows.numel() - kept.numel() > WORTH_A_COPY else kept
 
 
 def _with_rows(rows: Tensor | None, new: Tensor, start: int, capacity: int) -> Tensor:

@@ -21,8 +21,12 @@ from torch import Tensor
 
 from reckoning_betty.inner.recompute import backward_pass
 
-PENDING_TOKENS = 512
-"""Tokens whose part of the shared matrix's gradient is gathered into one product; more bring no more speed."""
+PENDING_SHARE = 0.25
+"""What may wait to be gathered into a shared matrix's gradient, as a share of its size: a product of few tokens costs
+little more than reading and writing the matrix, and one of many no more than its operations."""
+
+PENDING_ELEMENTS = 2**18
+"""The same for small matrices, whose products cost as much as a call does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ class Origin:
         """Set while the inner level's gradient is taken: products then pass cotangents on and note nothing."""
         self._gradient: Tensor | None = None
         self._pending: list[tuple[Tensor, Tensor]] = []
-        self._pending_tokens = 0
+        self._pending_elements = 0
         self._pass = -1
 
     def note(self, left: Rows, right: Tensor) -> None:
@@ -85,8 +89,8 @@ class Origin:
             self._target().index_add_(0, left.values.flatten(), right)
             return
         self._pending.append((left.values.flatten(0, 1), right))
-        self._pending_tokens += right.shape[0]
-        if self._pending_tokens >= PENDING_TOKENS:
+        self._pending_elements += right.shape[0] * sum(self.matrix.shape)
+        if self._pending_elements >= max(PENDING_SHARE * self.matrix.numel(), PENDING_ELEMENTS):
             self._gather()
 
     def add(self, cotangent: Tensor) -> None:
@@ -108,7 +112,7 @@ class Origin:
         """Forget what is left of another backward pass: one that failed, or that did not ask for this gradient."""
         now = backward_pass()
         if now != self._pass:
-            self._pass, self._gradient, self._pending_tokens = now, None, 0
+            self._pass, self._gradient, self._pending_elements = now, None, 0
             self._pending.clear()
 
     def _target(self) -> Tensor:
@@ -125,7 +129,7 @@ class Origin:
         else:
             self._gradient.addmm_(left.mT, right)
         self._pending.clear()
-        self._pending_tokens = 0
+        self._pending_elements = 0
 
 
 class AdaptedMatrix(ABC):

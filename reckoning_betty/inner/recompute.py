@@ -78,6 +78,11 @@ def backward_pass() -> int:
     return _outermost[0] if _outermost else torch._C._current_graph_task_id()
 
 
+def keeps_graph() -> bool:
+    """Whether the backward pass that is running may be followed by another through the same graph."""
+    return torch._C._autograd._get_current_graph_task_keep_graph()
+
+
 @contextmanager
 def _same_pass() -> Iterator[None]:
     _outermost.append(backward_pass())

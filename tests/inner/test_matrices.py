@@ -210,7 +210,7 @@ def test_backward_passes_for_different_inputs_do_not_mix(kind, parameter, outer_
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_many_tokens_are_gathered_in_several_products(kind, parameter, float64, monkeypatch):
-    monkeypatch.setattr("reckoning_betty.inner.matrices.PENDING_TOKENS", 8)
+    monkeypatch.setattr("reckoning_betty.inner.matrices.PENDING_ELEMENTS", 8 * (IN + OUT))
     torch.manual_seed(4)
     origin, total, expected = Origin(*parameter), 0.0, 0.0
     token, matrix = Anchor.apply(parameter[0], origin), kind(origin, B)
@@ -257,10 +257,12 @@ def test_a_chain_grows_in_place_and_another_begins_where_a_step_went_on(paramete
     def pair():
         return Rows(torch.randn(B, 2, OUT)), torch.randn(B, 2, IN)
 
-    start = LowRank(Origin(parameter[0], False), B)
+    start = LowRank(Origin(parameter[0], False), B, num_steps=2)
     first = start.minus([pair()])
+    place = first.segments[0][0].factors(2)[1].data_ptr()
     longer = first.minus([pair()])
     assert longer.segments == ((first.segments[0][0], 4),)
+    assert longer.segments[0][0].factors(4)[1].data_ptr() == place
     fork = first.minus([pair()])
     assert fork.segments[0] == first.segments[0]
     assert fork.segments[1][0] is not first.segments[0][0]

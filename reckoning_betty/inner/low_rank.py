@@ -9,7 +9,6 @@ from torch import Tensor
 from reckoning_betty.inner.matrices import AdaptedMatrix, Origin, OuterProducts, Rows
 from reckoning_betty.inner.recompute import backward_pass, keeps_graph
 
-
 WORTH_A_COPY = 2**18
 """Elements whose memory is freed at the price of a copy of the others."""
 
@@ -131,9 +130,7 @@ class Chain:
             left, right = (
                 None if bar is None else bar[:, start:end].clone() for bar in (self._left_bar, self._right_bar)
             )
-            self._left_bar, self._right_bar = (
-                _first_rows(bar, start) for bar in (self._left_bar, self._right_bar)
-            )
+            self._left_bar, self._right_bar = (_first_rows(bar, start) for bar in (self._left_bar, self._right_bar))
             self._pass = self._pass if start else -1
         if not keeps_graph():
             self.length = start

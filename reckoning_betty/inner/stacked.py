@@ -15,9 +15,7 @@ class Stacked(AdaptedMatrix):
         outer_products: those that the last step brought.
     """
 
-    def __init__(
-        self, origin: Origin, num_tasks: int, stack: Tensor | None = None, outer_products: OuterProducts = ()
-    ):
+    def __init__(self, origin: Origin, num_tasks: int, stack: Tensor | None = None, outer_products: OuterProducts = ()):
         super().__init__(origin, num_tasks)
         self.stack = stack
         self.outer_products = outer_products

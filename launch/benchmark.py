@@ -72,7 +72,7 @@ def main() -> None:
             runs=runs,
             threads=threads,
             memory_limit_mib=memory_limit_mib(given.memory_limit),
-            seconds_per_run=0.0 if given.quick else 0.3,
+            seconds_per_run=0.0 if given.quick else 1.5,
             on_progress=bar.update,
         )
         for sweep in sweeps:

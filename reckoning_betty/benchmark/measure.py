@@ -50,7 +50,7 @@ class Options:
     runs: int
     threads: int
     memory_limit_mib: float
-    seconds_per_run: float = 0.3
+    seconds_per_run: float = 1.5
     start: Callable[[Job], AsksWorker] = Worker
     on_progress: Callable[[int], object] = lambda done: None
 

@@ -80,19 +80,23 @@ def check(job: Job) -> dict[str, Any]:
 
 
 def run(job: Job, steps: int) -> dict[str, float]:
-    """Seconds per step, over ``steps`` of them, and the memory that they took."""
+    """Seconds per step, over ``steps`` of them, and the memory that they took.
+
+    If there are several, one more goes before them, as in training, where memory comes from the step before.
+    """
     workload = make_workload(job.shape)
     prepared = prepare(job.engine, workload)
     leaves = [*workload.model.parameters(), *prepared.rates.values()]
     before = resident_mib()
     forget_peak()
     seconds = 0.0
-    for _ in range(steps):
+    for number in range(steps if steps == 1 else steps + 1):
         for leaf in leaves:
             leaf.grad = None
         start = time.perf_counter()
         prepared.step()
-        seconds += time.perf_counter() - start
+        if number > 0 or steps == 1:
+            seconds += time.perf_counter() - start
     return {"seconds": seconds / steps, "peak_mib": peak_mib(), "before_mib": before}
 
 

@@ -177,8 +177,10 @@ def assert_same(found, expected):
         torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.parametrize("worth_a_copy", [0, 2**18], ids=["freed at once", "freed in the end"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_cotangents_of_everything(kind, parameter, outer_products, used):
+def test_cotangents_of_everything(kind, parameter, outer_products, used, worth_a_copy, monkeypatch):
+    monkeypatch.setattr("reckoning_betty.inner.low_rank.WORTH_A_COPY", worth_a_copy)
     pairs, factors = leaves_of(outer_products)
     inputs = [parameter[0], *used[:3], *factors]
     expected = torch.autograd.grad(written_loss(parameter, pairs, *used), inputs)
@@ -410,3 +412,17 @@ def test_the_library_agrees_on_this_batch(expected):
     model = tiny_gpt2(VOCABULARY)
     names = all_names(model)
     assert_equal(hypergradient_of(model, plan_of("dual", model, names), some_rates(names, 2)), expected, 1e-10)
+
+
+def test_a_backward_pass_frees_the_factors_unless_it_keeps_its_graph(float64):
+    model = tiny_gpt2(VOCABULARY)
+    loss, fast, _ = outer_loss_of(model, "dual", checkpoint=True)
+    loss.backward(retain_graph=True)
+    asked = answered(QUESTIONS)
+    fast.logits(asked.inputs)
+    chains = {chain for matrix in fast.matrices.values() for chain, _ in matrix.segments}
+    assert all(chain.length > 0 for chain in chains)
+    loss.backward()
+    assert all(chain.length == 0 for chain in chains)
+    with pytest.raises(RuntimeError, match="retain_graph=True"):
+        fast.logits(asked.inputs)

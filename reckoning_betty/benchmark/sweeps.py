@@ -53,7 +53,8 @@ GPT2 = Sweep("gpt2", (GPT2_SMALL,), ("auto", *PEERS))
 """Beyond the other widths: whole copies of four tasks do not fit most machines."""
 STEPS = Sweep(
     "steps",
-    tuple(replace(GPT2_SMALL, inner_steps=steps) for steps in (1, 4, 16)),
+    # a rate at which 16 steps do not blow rounding errors up: at 0.03 two forms in float32 differ by 0.3%
+    tuple(replace(GPT2_SMALL, inner_steps=steps, rate=0.003) for steps in (1, 4, 16)),
     ("dual", f"dual{CHECKPOINT}"),
     "inner_steps",
 )

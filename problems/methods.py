@@ -7,7 +7,7 @@ from betty.problems import Problem
 from transformers import PreTrainedModel
 
 from problems.in_context import InContext
-from problems.knowledge_encoding import KnowledgeEncoding
+from problems.knowledge_encoding import ImplicitKnowledgeEncoding, KnowledgeEncoding
 from problems.outer_level import OuterLevel
 from problems.reasoning import MetaParameters, Reasoning
 from reckoning_betty.config import RunConfig
@@ -55,28 +55,34 @@ def build_levels(
     if training.bucket_steps > 1:
         source = Bucketed(source, training.bucket_steps, config.seed)
     if method == "reckoning":
-        inner = config.inner
+        inner, method = config.inner, config.hypergradient_method
         if inner.fast_weights == "lora":
             add_adapters(model, inner.lora_rank, inner.lora_alpha, inner.lora_targets)
         names, layers = adapted_names(model, inner.adapt, inner.top_layers), layer_names(model)
         rates = InnerRates({name: layers[name] for name in names}, inner.steps, inner.initial_rate, inner.rates)
         module = MetaParameters(model, rates).to(device)
-        reasoning = Reasoning(module, training, inner.rate_learning_rate, source, encoder, weight)
+        reasoning = Reasoning(module, training, inner.rate_learning_rate, source, encoder, weight, method)
         facts = encoder.knowledge(source.draw(0, training.tasks_per_step)).facts
         plan = plan_fast_weights(
             model,
             names,
-            inner.fast_weights,
+            "batched" if method.is_implicit else inner.fast_weights,
             num_tasks=training.tasks_per_step,
             num_tokens=facts.inputs[0].numel(),
             num_steps=inner.steps,
             optimizer=inner.make_optimizer(),
             checkpoint=inner.checkpoint,
-            forward_over_reverse=config.hypergradient == "forward_over_reverse",
+            forward_over_reverse=method.sweeps_forward,
         )
         if plan.form != "looped":
             refuse_mixed_tasks(model, names)
-        encoding = KnowledgeEncoding(inner.steps, plan, config.differentiates)
+        parameters = dict(model.named_parameters())
+        level = ImplicitKnowledgeEncoding if method.is_implicit else KnowledgeEncoding
+        encoding = level(inner.steps, plan, method, [parameters[name] for name in names], training.tasks_per_step)
+        note = f"fast weights: {plan.reason}"
+        if method.is_implicit:
+            paths = {"path": "trained through the first-order path", "frozen": "frozen at their initial values"}
+            note += f"; inner rates: {paths[method.rates]}, because implicit hypergradients give them none"
         return Levels(
             outer=reasoning,
             problems=[encoding, reasoning],
@@ -84,7 +90,7 @@ def build_levels(
             iterations_per_step=inner.steps,
             model=model,
             rates=rates,
-            note=f"fast weights: {plan.reason}",
+            note=note,
         )
     level = InContext(model.to(device), training, source, encoder, weight, with_facts=method == "in_context")
     return Levels(

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from betty.configs import Config
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -13,6 +12,7 @@ from reckoning_betty.config import TrainingConfig
 from reckoning_betty.data.collate import Knowledge, TaskEncoder, TokenRows
 from reckoning_betty.data.task import Task, TaskSource
 from reckoning_betty.guards import refuse_non_finite
+from reckoning_betty.hypergradients.method import HypergradientMethod
 from reckoning_betty.inner.fast_weights import FastWeights
 from reckoning_betty.inner.losses import answer_nll, knowledge_nll
 from reckoning_betty.inner.rates import InnerRates
@@ -37,8 +37,8 @@ class Reasoning(OuterLevel):
     mean over the tasks: L_CE sums over the answer's tokens and averages over the task's questions, L_CLM averages over
     tokens, then facts. (The authors' code averages over the tokens of one sequence ``answer because facts`` instead.)
 
-    Reads its sibling ``knowledge_encoding`` for theta_N. The gradient runs through its updates
-    (``Config(first_order=False)``), as far as that level builds their graph.
+    Reads its sibling ``knowledge_encoding`` for theta_N. How the gradient comes back through its updates is up to
+    ``method``.
     """
 
     def __init__(
@@ -49,8 +49,9 @@ class Reasoning(OuterLevel):
         source: TaskSource,
         encoder: TaskEncoder,
         knowledge_weight: float,
+        method: HypergradientMethod,
     ):
-        config = Config(first_order=False, retain_graph=False)
+        config = method.upper_config()
         super().__init__("reasoning", module, config, training, rate_learning_rate, source, encoder)
         self.knowledge_weight = knowledge_weight
         self.knowledge: Knowledge | None = None
@@ -83,7 +84,7 @@ class Reasoning(OuterLevel):
 
     def optimizer_step(self, *args, **kwargs) -> None:
         super().optimizer_step(*args, **kwargs)
-        self.knowledge_encoding.fast = None  # frees the graph of the inner loop before the next one starts
+        self.knowledge_encoding.end_inner_loop()  # frees its graph before the next one starts
 
 
 def logits_of_both(fast: FastWeights, first: TokenRows, second: TokenRows) -> tuple[Tensor, Tensor]:

@@ -7,20 +7,15 @@ Units are in the field's docstring. A problem's own data options are a dataclass
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from reckoning_betty.errors import UserError
+from reckoning_betty.errors import require
+from reckoning_betty.hypergradients.method import HypergradientMethod
+from reckoning_betty.hypergradients.registry import find_method
 from reckoning_betty.inner.fast_weights import Form
-from reckoning_betty.inner.optimizers import AdamW, GradientDescent, InnerOptimizer, InnerOptimizerName
+from reckoning_betty.inner.optimizers import AdamW, GradientDescent, InnerOptimizer, InnerOptimizerName, Proximal
 from reckoning_betty.inner.rates import Granularity
 
 Method = Literal["reckoning", "in_context", "no_facts"]
 Objective = Literal["single", "multi"]
-Hypergradient = Literal["unrolled", "truncated", "first_order", "forward_over_reverse"]
-
-
-def require(holds: bool, key: str, given: object, allowed: str) -> None:
-    """Raise UserError unless ``holds``; the sentence names the key as it is typed on the command line."""
-    if not holds:
-        raise UserError(f"{key}={given} is not possible: {allowed}.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,10 +82,11 @@ class InnerConfig:
     """AdamW: added, squared, under the root."""
     weight_decay: float = 0.0
     """AdamW: share of a weight that each step takes away, times the rate."""
+    proximal: float = 0.0
+    """lambda of a term lambda / 2 |theta_k - theta|^2 in the inner loss, which holds fast weights near their start; the
+    implicit hypergradients need it, 0 for none."""
     checkpoint: bool = False
     """Recompute each inner step when the hypergradient comes back to it, instead of keeping its graph: less memory."""
-    differentiated_steps: int = 1
-    """``hypergradient=truncated``: the last so many inner steps whose gradients are differentiated."""
     lora_rank: int = 8
     """``fast_weights=lora``: rank of the adapters, which alone are then trained, in both levels."""
     lora_alpha: float = 16.0
@@ -101,7 +97,7 @@ class InnerConfig:
     def __post_init__(self):
         require(self.steps >= 1, "inner.steps", self.steps, "RECKONING needs at least 1 inner step")
         require(self.initial_rate > 0, "inner.initial_rate", self.initial_rate, "inner rates are positive")
-        for key in ("rate_learning_rate", "top_layers", "differentiated_steps", "weight_decay"):
+        for key in ("rate_learning_rate", "top_layers", "weight_decay", "proximal"):
             require(getattr(self, key) >= 0, f"inner.{key}", getattr(self, key), "it cannot be negative")
         for key in ("lora_rank", "lora_alpha"):
             require(getattr(self, key) > 0, f"inner.{key}", getattr(self, key), "it must be positive")
@@ -115,17 +111,17 @@ class InnerConfig:
             "its factors are those of gradient descent; take inner.optimizer=sgd, or inner.fast_weights=batched",
         )
         require(
-            self.differentiated_steps <= self.steps,
-            "inner.differentiated_steps",
-            self.differentiated_steps,
-            f"there are inner.steps={self.steps}",
+            self.proximal == 0 or self.fast_weights != "dual",
+            "inner.fast_weights",
+            "dual",
+            "its factors do not know the proximal term; take inner.proximal=0, or inner.fast_weights=batched",
         )
 
     def make_optimizer(self) -> InnerOptimizer:
         """The inner optimizer that these options describe."""
-        if self.optimizer == "sgd":
-            return GradientDescent()
-        return AdamW(self.beta1, self.beta2, self.epsilon, self.weight_decay)
+        adamw = self.optimizer == "adamw"
+        base = AdamW(self.beta1, self.beta2, self.epsilon, self.weight_decay) if adamw else GradientDescent()
+        return Proximal(base, self.proximal) if self.proximal > 0 else base
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -194,10 +190,11 @@ class RunConfig:
     seed: int = 0
     method: Method = "reckoning"
     """What ``checkpoint/`` holds at the end."""
-    hypergradient: Hypergradient = "unrolled"
-    """How the outer gradient of ``reckoning`` is taken through the inner steps: exactly (``unrolled``, or
-    ``forward_over_reverse``, which keeps no second-order graph), through the last ``inner.differentiated_steps``
-    (``truncated``), or through none (``first_order``)."""
+    hypergradient: str = "unrolled"
+    """How the outer gradient of ``reckoning`` is taken through the inner steps: a name out of
+    ``hypergradients/registry.py``."""
+    hypergradient_options: Any = None
+    """The method's own options, the fields of its class; None for their defaults."""
     baselines: list[str] = field(default_factory=list)
     """Further methods trained on the same model and data, for the table and the plots."""
     objective: Objective = "multi"
@@ -227,11 +224,14 @@ class RunConfig:
         for baseline in self.baselines:
             require(baseline in methods, "baselines", baseline, f"it names methods out of {', '.join(methods)}")
         require(len(set(self.methods)) == len(self.methods), "baselines", self.baselines, "each method is trained once")
-        if self.hypergradient == "forward_over_reverse":
-            form, wanted = self.inner.fast_weights, "it differentiates gradient descent on whole copies"
-            possible = form in ("auto", "looped") and self.inner.optimizer == "sgd" and not self.inner.checkpoint
-            advice = "take inner.fast_weights=looped, inner.optimizer=sgd and inner.checkpoint=false"
-            require(possible, "hypergradient", "forward_over_reverse", f"{wanted}; {advice}")
+        method = find_method(self.hypergradient)
+        if self.hypergradient_options is None:
+            object.__setattr__(self, "hypergradient_options", method())
+        options = self.hypergradient_options
+        given = type(options).__name__
+        require(isinstance(options, method), "hypergradient_options", given, f"{self.hypergradient} takes its own")
+        if "reckoning" in self.methods:
+            options.refuse_impossible(self.inner)
         require(self.knowledge_weight >= 0, "knowledge_weight", self.knowledge_weight, "it cannot be negative")
         require(self.threads >= 0, "threads", self.threads, "it cannot be negative")
         require(self.save_every >= 1, "save_every", self.save_every, "it must be at least 1")
@@ -244,10 +244,9 @@ class RunConfig:
     def training(self, method: str) -> TrainingConfig:
         return getattr(self, method)
 
-    def differentiates(self, inner_step: int) -> bool:
-        """Whether the hypergradient passes through the gradient of inner step ``inner_step`` (0-based)."""
-        last = {"first_order": 0, "truncated": self.inner.differentiated_steps}
-        return inner_step >= self.inner.steps - last.get(self.hypergradient, self.inner.steps)
+    @property
+    def hypergradient_method(self) -> HypergradientMethod:
+        return self.hypergradient_options
 
     @property
     def effective_knowledge_weight(self) -> float:

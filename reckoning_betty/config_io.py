@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from reckoning_betty.checkpoint import replace_file
 from reckoning_betty.config import RunConfig
 from reckoning_betty.errors import UserError
+from reckoning_betty.hypergradients.registry import find_method
 
 _MISSING = object()
 
@@ -30,9 +31,11 @@ def load_config(problem: str, data_config: type, file: Path | None, overrides: S
         UserError: an unreadable file, an unknown key (the nearest one is named), a value of the wrong type or out of
             range, an override twice.
     """
-    schema = OmegaConf.structured(RunConfig(problem=problem, data=data_config()))
     layers = [] if file is None else [(str(file), _read_yaml(file))]
     layers += [(f"'{override}'", layer) for override, layer in _read_overrides(overrides)]
+    schema = OmegaConf.structured(RunConfig(problem=problem, data=data_config()))
+    for name in [str(layer.hypergradient) for _, layer in layers if "hypergradient" in layer][-1:]:
+        schema.hypergradient_options = OmegaConf.structured(find_method(name)())
     config = _merge(schema, layers)
     if config.problem != problem:
         raise UserError(

@@ -1,4 +1,4 @@
-"""The one exception that users are meant to read."""
+"""The one exception that users are meant to read, and the check that raises it most."""
 
 
 class UserError(Exception):
@@ -7,3 +7,9 @@ class UserError(Exception):
     The message is one sentence that says what was given, what is allowed and what to type next. The scripts in
     ``launch/`` print it without a traceback and exit with status 2.
     """
+
+
+def require(holds: bool, key: str, given: object, allowed: str) -> None:
+    """Raise UserError unless ``holds``; the sentence names the key as it is typed on the command line."""
+    if not holds:
+        raise UserError(f"{key}={given} is not possible: {allowed}.")

@@ -191,6 +191,15 @@ class OnePassWeights:
             states={name: tuple(tensor.detach() for tensor in state) for name, state in self.states.items()},
         )
 
+    def at_leaves(self) -> tuple["OnePassWeights", "OnePassWeights", list[Tensor]]:
+        """The same values on top of their history, and as leaves alone; and these, [B, *shape] each.
+
+        The cotangents of the first reach both the leaves and the history. There must be no ``matrices``.
+        """
+        leaves = {name: value.detach().requires_grad_() for name, value in self.values.items()}
+        both = {name: leaf + (self.values[name] - self.values[name].detach()) for name, leaf in leaves.items()}
+        return replace(self, values=both), replace(self, values=leaves), list(leaves.values())
+
     def _factors_and_values(
         self,
         loss_of: Callable[["OnePassWeights"], Tensor],

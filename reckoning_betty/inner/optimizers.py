@@ -70,6 +70,30 @@ class AdamW:
         return {"name": "adamw"} | asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Proximal:
+    """Another optimizer on the inner loss with a proximal term, L + lambda / 2 |theta_k - theta|^2, so that its optimum
+    depends on theta (iMAML, Rajeswaran et al., arXiv 1909.04630, equation 3):
+
+    g_k = grad L(theta_k) + lambda (theta_k - theta)
+
+    Its term lambda is differentiated also where the gradient of L is taken as a constant.
+    """
+
+    base: InnerOptimizer
+    strength: float
+    linear: ClassVar[bool] = False
+
+    def moved(self, values: Tensor, gradient: Tensor, rate: Tensor, state: State, step: int) -> tuple[Tensor, State]:
+        start, rest = (state[0], state[1:]) if state else (values, ())
+        pulled = gradient + self.strength * (values - start)
+        moved, rest = self.base.moved(values, pulled, rate, rest, step)
+        return moved, (start, *rest)
+
+    def describe(self) -> dict[str, str | float]:
+        return self.base.describe() | {"proximal": self.strength}
+
+
 def optimizer_of(description: dict[str, str | float]) -> InnerOptimizer:
     """The inverse of ``describe``.
 
@@ -80,4 +104,6 @@ def optimizer_of(description: dict[str, str | float]) -> InnerOptimizer:
     name = options.pop("name", None)
     if name not in ("sgd", "adamw"):
         raise ValueError(f"optimizer is {name!r}")
-    return GradientDescent(**options) if name == "sgd" else AdamW(**options)
+    strength = options.pop("proximal", None)
+    base = GradientDescent(**options) if name == "sgd" else AdamW(**options)
+    return base if strength is None else Proximal(base, strength)

@@ -55,12 +55,9 @@ class KnowledgeEncoding(UnrolledProblem):
     def get_batch(self) -> TokenRows:
         return self.reasoning.knowledge.facts
 
-    def rates(self, inner_step: int) -> dict[str, Tensor]:
-        return self.reasoning.module.rates.at(inner_step)
-
     def moved(self, fast: FastWeights, facts: TokenRows, inner_step: int) -> tuple[FastWeights, Tensor]:
         second_order = self.method.differentiates(inner_step, self.num_steps)
-        rates = self.rates(inner_step)
+        rates = self.reasoning.module.rates.at(inner_step)
         moved, losses = fast.step(lambda now: encoding_loss(now, facts), rates, create_graph=second_order)
         self.losses.append(losses)
         outer_step, loss = self.reasoning.count + 1, losses.sum()
@@ -76,10 +73,6 @@ class ImplicitKnowledgeEncoding(ImplicitInnerProblem, KnowledgeEncoding):
     def start(self) -> OnePassWeights:
         self._before_last: OnePassWeights | None = None
         return super().start().cut()  # theta comes in through the optimum, and not through the path as well
-
-    def rates(self, inner_step: int) -> dict[str, Tensor]:
-        rates = super().rates(inner_step)
-        return rates if self.method.rates == "path" else {name: rate.detach() for name, rate in rates.items()}
 
     def moved(self, fast: OnePassWeights, facts: TokenRows, inner_step: int) -> tuple[OnePassWeights, Tensor]:
         self._before_last = fast
@@ -102,7 +95,7 @@ class ImplicitKnowledgeEncoding(ImplicitInnerProblem, KnowledgeEncoding):
 
     def get_opt_param_group_for_param(self, param: Tensor) -> dict[str, Any]:
         """What Betty's SAMA asks of AdamW: its options, and the last rate of the parameter's layer as ``lr``."""
-        adamw, rate = self.optimizer, self.rates(self.num_steps - 1)[self._name_of(param)]
+        adamw, rate = self.optimizer, self.reasoning.module.rates.at(self.num_steps - 1)[self._name_of(param)]
         return {"betas": (adamw.beta1, adamw.beta2), "eps": adamw.epsilon, "lr": rate.detach()}
 
     def get_opt_state_for_param(self, param: Tensor) -> dict[str, Tensor]:

@@ -60,6 +60,8 @@ def build_levels(
             add_adapters(model, inner.lora_rank, inner.lora_alpha, inner.lora_targets)
         names, layers = adapted_names(model, inner.adapt, inner.top_layers), layer_names(model)
         rates = InnerRates({name: layers[name] for name in names}, inner.steps, inner.initial_rate, inner.rates)
+        if not method.trains_rates:
+            rates.requires_grad_(False)
         module = MetaParameters(model, rates).to(device)
         reasoning = Reasoning(module, training, inner.rate_learning_rate, source, encoder, weight, method)
         facts = encoder.knowledge(source.draw(0, training.tasks_per_step)).facts
@@ -81,8 +83,8 @@ def build_levels(
         encoding = level(inner.steps, plan, method, [parameters[name] for name in names], training.tasks_per_step)
         note = f"fast weights: {plan.reason}"
         if method.is_implicit:
-            paths = {"path": "trained through the first-order path", "frozen": "frozen at their initial values"}
-            note += f"; inner rates: {paths[method.rates]}, because implicit hypergradients give them none"
+            how = "trained through the first-order path" if method.trains_rates else "frozen at their initial values"
+            note += f"; inner rates: {how}, because implicit hypergradients give them none"
         return Levels(
             outer=reasoning,
             problems=[encoding, reasoning],

@@ -65,9 +65,6 @@ class OuterLevel(MendedImplicitProblem):
         tasks = self.source.draw(step, self.training_options.tasks_per_step)
         return tasks, self.encode_tasks(tasks)
 
-    def trainable_parameters(self) -> list[nn.Parameter]:
-        return [parameter for parameter in self.module.parameters() if parameter.requires_grad]
-
     def grad_callback(self) -> None:
         """Betty calls this between backward and the optimizer's step."""
         named = {name: p.grad for name, p in self.module.named_parameters() if p.grad is not None}

@@ -83,7 +83,7 @@ class Inner(UnrolledProblem):
         self.descent = Proximal(GradientDescent(), tasks.strength)
 
     def start(self) -> Phi:
-        return Phi(self.outer.module.theta.expand(len(self.tasks.center), -1))
+        return Phi(self.outer.module.theta.repeat(len(self.tasks.center), 1))
 
     def get_batch(self) -> QuadraticTasks:
         return self.tasks
@@ -115,10 +115,6 @@ class ImplicitInner(ImplicitInnerProblem, Inner):
 
     def start(self) -> Phi:
         return Phi(super().start().values.detach().requires_grad_())
-
-    def alpha(self, inner_step: int) -> Tensor:
-        alpha = super().alpha(inner_step)
-        return alpha if self.method.rates == "path" else alpha.detach()
 
     def leaves_of(self, fast: Phi) -> tuple[Phi, Tensor, list[Tensor]]:
         leaf = fast.values.detach().requires_grad_()
@@ -167,6 +163,7 @@ def solve(
 ) -> Outer:
     """``outer_steps`` through Betty's engine, from theta [d] and alpha [N]; the outer level holds what came of them."""
     meta = QuadraticMeta(theta, alpha)
+    meta.alpha.requires_grad_(method.trains_rates)
     inner = (ImplicitInner if method.is_implicit else Inner)(tasks, method, meta)
     outer = Outer(tasks, method, meta, learning_rate)
     dependencies = {"l2u": {inner: [outer]}, "u2l": {outer: [inner]}}
@@ -221,7 +218,7 @@ class ClosedForm:
             of_alpha.append(-(v * gradients[k]).sum())
             of_theta = of_theta + alpha * strength * v
             matrix = self.matrix if differentiated[k] else strength * self._identity
-            v = v - alpha * torch.einsum("...ij,bj->bi", matrix, v)
+            v = v - alpha * (matrix @ v.unsqueeze(-1)).squeeze(-1)
         return (of_theta + v).sum(0), torch.stack(of_alpha[::-1])
 
     def implicit(self) -> Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from reckoning_betty.checkpoint import replace_file
@@ -35,7 +35,8 @@ def load_config(problem: str, data_config: type, file: Path | None, overrides: S
     layers += [(f"'{override}'", layer) for override, layer in _read_overrides(overrides)]
     schema = OmegaConf.structured(RunConfig(problem=problem, data=data_config()))
     for name in [str(layer.hypergradient) for _, layer in layers if "hypergradient" in layer][-1:]:
-        schema.hypergradient_options = OmegaConf.structured(find_method(name)())
+        with read_write(schema):
+            schema.hypergradient_options = OmegaConf.structured(find_method(name)())
     config = _merge(schema, layers)
     if config.problem != problem:
         raise UserError(

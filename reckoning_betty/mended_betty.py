@@ -22,6 +22,7 @@ Betty's differentiable AdamW, which returns no parameters, is not used: inner op
 
 import gc
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -80,6 +81,9 @@ class MendedImplicitProblem(ProblemMends, ImplicitProblem):
         if self.config.first_order:  # Betty asks all levels below for an implicit gradient; unrolled ones have none
             paths = [path for path in paths if getattr(path[1], "has_implicit_gradient", True)]
         super().backward(loss, params, paths, **options)
+
+    def trainable_parameters(self) -> list[torch.nn.Parameter]:
+        return [parameter for parameter in self.module.parameters() if parameter.requires_grad]
 
 
 class MendedEarlyStopping(EarlyStopping):
@@ -279,11 +283,9 @@ class ImplicitInnerProblem(UnrolledProblem):
 
     has_implicit_gradient = True
 
-    def __init__(self, name: str, config: Config | None = None, **options: Any):
-        super().__init__(name, config, **options)
-        self.leaves: list[Tensor] = []
-        """phi at the end of the inner loop, each tensor with the tasks along its first dimension."""
-        self._at_leaves: Any = None
+    leaves: Sequence[Tensor] = ()
+    """phi at the end of the inner loop, each tensor with the tasks along its first dimension."""
+    _at_leaves: Any = None
 
     def leaves_of(self, fast: Any) -> tuple[Any, Any, list[Tensor]]:
         """``fast`` as the upper level uses it, the same as a function of leaves alone, and those leaves."""
@@ -294,7 +296,7 @@ class ImplicitInnerProblem(UnrolledProblem):
         raise NotImplementedError
 
     def on_inner_loop_start(self) -> None:
-        self.leaves, self._at_leaves = [], None
+        self.leaves, self._at_leaves = (), None
         super().on_inner_loop_start()
 
     def training_step(self, batch: Any) -> Tensor:
@@ -309,10 +311,10 @@ class ImplicitInnerProblem(UnrolledProblem):
 
     def end_inner_loop(self) -> None:
         super().end_inner_loop()
-        self.leaves, self._at_leaves = [], None
+        self.leaves, self._at_leaves = (), None
 
     def parameters(self) -> list[Tensor]:
-        return self.leaves
+        return list(self.leaves)
 
     trainable_parameters = parameters
 

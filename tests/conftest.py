@@ -9,6 +9,7 @@ import torch
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import betty.problems
+    import torch._decomp.decompositions_for_jvp  # torch does at its first jvp, and warns of its own torch.jit.script
 
 from reckoning_betty.data.collate import Prompts, TaskEncoder
 from reckoning_betty.data.task import Question, Task

@@ -68,7 +68,7 @@ def hypergradient(
             if parameter.grad is not None:
                 parts["rates" if name.startswith("rates.") else "weights"].append(parameter.grad.flatten().clone())
 
-    outer.optimizer_step = keep
+    outer.optimizer_step, outer.scheduler = keep, None
     engine = MendedEngine(
         levels.problems, EngineConfig(train_iters=num_steps, strategy="accelerate"), levels.dependencies
     )

@@ -42,6 +42,10 @@ class ImplicitMethod(HypergradientMethod):
     rates: Literal["path", "frozen"] = "path"
     """Whether the inner rates are trained through the first-order path, or not at all."""
 
+    @property
+    def trains_rates(self) -> bool:
+        return self.rates == "path"
+
     def differentiates(self, inner_step: int, num_steps: int) -> bool:
         return False
 

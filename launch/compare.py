@@ -138,11 +138,15 @@ def main() -> None:
     others = len(stages.other_trainings(comparison, 0.0))
     with tqdm(total=len(costs) + len(exact) + others + len(gradients), unit="part", desc="compare") as bar:
 
-        def run(units: list[stages.Unit], at_once: int) -> None:
-            bar.update(sum(directory.unit(unit.name).exists() for unit in units))
-            stages.run_units(directory, units, at_once, lambda unit: (bar.set_postfix_str(unit.name), bar.update()))
+        def show(unit: stages.Unit) -> None:
+            bar.set_postfix_str(unit.name, refresh=False)
+            bar.update()
 
-        run(costs, 1)
+        def run(units: list[stages.Unit], at_once: int, fresh: bool = False) -> None:
+            bar.update(sum(directory.unit(unit.name).exists() for unit in units))
+            stages.run_units(directory, units, at_once, show, fresh)
+
+        run(costs, 1, fresh=True)
         run(exact, workers)
         seconds = statistics.mean(directory.read(unit.name)["after_steps"]["seconds"] for unit in exact)
         run(stages.other_trainings(comparison, seconds), workers)

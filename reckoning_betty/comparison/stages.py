@@ -1,4 +1,4 @@
-"""The comparison in units of work, each run in a process of its own and written down as it ends."""
+"""The comparison in units of work, run in other processes, each written down as it ends."""
 
 import json
 import multiprocessing
@@ -116,8 +116,13 @@ def train_unit(
     return asdict(train(comparison, method, seed, seconds, points))
 
 
-def run_units(directory: Directory, units: list[Unit], workers: int, on_done: Callable[[Unit], None]) -> None:
-    """Run what has no file yet, ``workers`` at a time, each in a fresh process with one thread.
+def run_units(
+    directory: Directory, units: list[Unit], workers: int, on_done: Callable[[Unit], None], fresh: bool = False
+) -> None:
+    """Run what has no file yet, ``workers`` at a time, in processes with one thread each.
+
+    Args:
+        fresh: give every unit a process of its own, so that its peak memory is its own too.
 
     Raises:
         Whatever a unit raises; those that ended before it are kept.
@@ -125,7 +130,8 @@ def run_units(directory: Directory, units: list[Unit], workers: int, on_done: Ca
     waiting: Iterator[Unit] = iter([unit for unit in units if not directory.unit(unit.name).exists()])
     context = multiprocessing.get_context("spawn")
     running: dict[Future, Unit] = {}
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare, max_tasks_per_child=1) as pool:
+    limit = 1 if fresh else None
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare, max_tasks_per_child=limit) as pool:
         try:
             while True:
                 while len(running) < workers and (unit := next(waiting, None)) is not None:

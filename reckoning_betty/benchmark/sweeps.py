@@ -64,7 +64,20 @@ TASKS = Sweep(
     ("dual", f"dual{CHECKPOINT}", "batched"),
     "tasks",
 )
-SWEEPS = {sweep.name: sweep for sweep in (Sweep("default", (DEFAULT,), EVERYTHING), GPT2, WIDTH, STEPS, TASKS)}
+GROWTH_AXES: dict[str, tuple[int, ...]] = {
+    "width": (32, 64, 128, 256),
+    "tokens": (4, 7, 14, 28),
+    "facts": (2, 4, 8, 16),
+    "tasks": (4, 16, 64),
+    "inner_steps": (1, 3, 6, 12),
+}
+"""From `make train`'s size in one direction each."""
+GROWTH = Sweep(
+    "growth",
+    tuple(dict.fromkeys(replace(DEFAULT, **{axis: at}) for axis, values in GROWTH_AXES.items() for at in values)),
+    ("auto",),
+)
+SWEEPS = {sweep.name: sweep for sweep in (Sweep("default", (DEFAULT,), EVERYTHING), GPT2, WIDTH, STEPS, TASKS, GROWTH)}
 
 
 def choose_sweeps(names: Sequence[str], engines: Sequence[str] | None, quick: bool) -> list[Sweep]:
@@ -101,6 +114,7 @@ def _quick(sweep: Sweep) -> Sweep:
         "gpt2": (replace(tiny, activation="gelu_new"),),
         "steps": (replace(tiny, inner_steps=1), tiny, replace(tiny, inner_steps=3)),
         "tasks": (replace(tiny, tasks=1), tiny, replace(tiny, tasks=3)),
+        "growth": (tiny, replace(tiny, width=16)),
     }
     return replace(sweep, shapes=shapes[sweep.name])
 

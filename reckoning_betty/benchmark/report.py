@@ -23,9 +23,11 @@ COLOURS = {
 }
 MARKERS = {"auto": "o", "dual": "s", "batched": "^", "looped": "v", "higher": "X", "torchopt": "P", "boat": "D"}
 COLUMNS = (
-    *("engine", "form", "width", "layers", "tasks", "N", "tasks/s", "s/outer step (min-max)", "peak MiB"),
+    *("engine", "form", "width", "layers", "tasks", "facts", "tokens", "N"),
+    *("tasks/s", "s/outer step (min-max)", "peak MiB"),
     *("MiB above model", "GFLOP/s", "of matmul", "relative error"),
 )
+SHAPE = ("width", "layers", "tasks", "facts", "tokens", "inner_steps")
 
 
 def write_report(rows: Sequence[Row], machine: dict[str, Any], file: Path) -> None:
@@ -144,7 +146,7 @@ def _dress(axes: Axes, rows: Sequence[Row], key: str, plain: bool = False) -> No
 
 
 def _cells(row: Row) -> list[str]:
-    cells = [name_of(row), row["form"] or "", *(str(row[key]) for key in ("width", "layers", "tasks", "inner_steps"))]
+    cells = [name_of(row), row["form"] or "", *(str(row[key]) for key in SHAPE)]
     if row["status"] == "measured":
         return [
             *cells,

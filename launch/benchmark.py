@@ -1,7 +1,7 @@
 """Speed and memory of the forms of fast weights, and of other libraries, on the same checked hypergradient.
 
-launch/benchmark.py --output FILE.json writes FILE.md and FILE.png beside it; the same command again goes on where it
-was stopped.
+launch/benchmark.py --output FILE.json writes FILE.md, FILE.png and FILE_growth.png beside it; the same command again
+goes on where it was stopped.
 """
 
 import os

@@ -281,6 +281,9 @@ def test_the_report_holds_the_numbers(tmp_path):
     write_report([row | {"sweep": "width"} for row in rows], {}, tmp_path / "b.json")
     assert (tmp_path / "b.md").is_file()
     assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
+    assert not (tmp_path / "b_growth.png").exists()
+    write_report([row | {"sweep": "growth"} for row in rows[:1]], {}, tmp_path / "b.json")
+    assert (tmp_path / "b_growth.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_rows_are_found_again_with_the_same_settings_only(tmp_path):
@@ -309,7 +312,7 @@ def test_another_file_is_not_taken_for_a_benchmark(tmp_path):
 @pytest.mark.parametrize(
     ("sweeps", "engines", "sentence"),
     [
-        (["depth"], None, "--sweeps depth is not known; choose from default, gpt2, width, steps, tasks."),
+        (["depth"], None, "--sweeps depth is not known; choose from default, gpt2, width, steps, tasks, growth."),
         (["tasks"], ["betty"], "--engines betty is not known; choose from auto, dual"),
         (["tasks"], ["higher"], "add 'default'"),
     ],

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from reckoning_betty.benchmark.measure import Row
+from reckoning_betty.benchmark.sweeps import DEFAULT, GROWTH_AXES
 from reckoning_betty.checkpoint import replace_file
 
 COLOURS = {
@@ -22,15 +23,20 @@ COLOURS = {
 }
 MARKERS = {"auto": "o", "dual": "s", "batched": "^", "looped": "v", "higher": "X", "torchopt": "P", "boat": "D"}
 COLUMNS = (
-    *("engine", "form", "width", "layers", "tasks", "N", "tasks/s", "s/outer step (min-max)", "peak MiB"),
+    *("engine", "form", "width", "layers", "tasks", "facts", "tokens", "N"),
+    *("tasks/s", "s/outer step (min-max)", "peak MiB"),
     *("MiB above model", "GFLOP/s", "of matmul", "relative error"),
 )
+SHAPE = ("width", "layers", "tasks", "facts", "tokens", "inner_steps")
 
 
 def write_report(rows: Sequence[Row], machine: dict[str, Any], file: Path) -> None:
-    """``file`` with .md and .png for its ending."""
+    """``file`` with .md and .png for its ending, and with _growth.png where that was measured."""
     replace_file(file.with_suffix(".md"), lambda new: new.write_text(table(rows, machine), encoding="utf-8"))
     picture(rows, file.with_suffix(".png"))
+    growth = [row for row in rows if row["sweep"] == "growth" and row["status"] == "measured"]
+    if growth:
+        growth_picture(growth, file.with_name(f"{file.stem}_growth.png"))
 
 
 def name_of(row: Row) -> str:
@@ -90,6 +96,27 @@ def picture(rows: Sequence[Row], file: Path) -> None:
     replace_file(file, lambda new: figure.savefig(new, format="png"))
 
 
+def growth_picture(rows: Sequence[Row], file: Path) -> None:
+    """Time of a task and memory above the model, of the default size grown along each axis apart."""
+    figure = Figure(figsize=(14, 6), layout="constrained", dpi=120)
+    grid = figure.subplots(2, len(GROWTH_AXES), sharey="row")
+    for column, axis in enumerate(GROWTH_AXES):
+        others = [key for key in GROWTH_AXES if key != axis]
+        mine = [row for row in rows if all(row[key] == getattr(DEFAULT, key) for key in others)]
+        _lines(grid[0, column], mine, axis, lambda row: 1000 * row["seconds"] / row["tasks"])
+        _lines(grid[1, column], mine, axis, lambda row: row["memory_above_model_mib"])
+        for axes in grid[:, column]:
+            _dress(axes, mine, axis, plain=True)
+        grid[1, column].set_xlabel(f"{axis.replace('_', ' ')} (log)")
+    grid[0, 0].set_ylabel("ms per task")
+    grid[1, 0].set_ylabel("MiB above the model")
+    size = f"width {DEFAULT.width}, {DEFAULT.facts} facts of {DEFAULT.tokens} tokens, {DEFAULT.tasks} tasks"
+    figure.suptitle(
+        f"An outer step of the default size ({size}, N={DEFAULT.inner_steps}), grown along one axis at a time"
+    )
+    replace_file(file, lambda new: figure.savefig(new, format="png"))
+
+
 def _lines(axes: Axes, rows: Sequence[Row], key: str, value: Callable[[Row], float]) -> None:
     for name in dict.fromkeys(map(name_of, rows)):
         points = sorted((row[key], max(value(row), 1e-9)) for row in rows if name_of(row) == name)
@@ -98,7 +125,7 @@ def _lines(axes: Axes, rows: Sequence[Row], key: str, value: Callable[[Row], flo
         axes.plot(*zip(*points, strict=True), color=COLOURS[engine], marker=MARKERS[engine], ms=6, label=name, **style)
 
 
-def _dress(axes: Axes, rows: Sequence[Row], key: str) -> None:
+def _dress(axes: Axes, rows: Sequence[Row], key: str, plain: bool = False) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     if not rows:
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color="#7a7a7a")
@@ -107,7 +134,7 @@ def _dress(axes: Axes, rows: Sequence[Row], key: str) -> None:
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
     axes.set_axisbelow(True)
     labels = {row[key]: f"{row[key]}" for row in rows}
-    if key == "width":
+    if key == "width" and not plain:
         labels = {row[key]: f"{row['width']}\n{row['layers']} layers\n{row['tasks']} tasks" for row in rows}
     axes.xaxis.set_major_locator(FixedLocator(sorted(labels)))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -119,7 +146,7 @@ def _dress(axes: Axes, rows: Sequence[Row], key: str) -> None:
 
 
 def _cells(row: Row) -> list[str]:
-    cells = [name_of(row), row["form"] or "", *(str(row[key]) for key in ("width", "layers", "tasks", "inner_steps"))]
+    cells = [name_of(row), row["form"] or "", *(str(row[key]) for key in SHAPE)]
     if row["status"] == "measured":
         return [
             *cells,

@@ -30,15 +30,14 @@ DEFAULT = Shape(
     heads=4,
     vocabulary=51,
     positions=128,
+    activation="relu",
     tokens=7,
     questions=6,
     question_tokens=9,
     inner_steps=3,
 )
 """What `make train` trains, but for the recall of facts."""
-GPT2_SMALL = Shape(
-    width=768, layers=12, heads=12, vocabulary=50257, positions=1024, activation="gelu_new", tasks=4, inner_steps=4
-)
+GPT2_SMALL = Shape(width=768, layers=12, heads=12, vocabulary=50257, positions=1024, tasks=4, inner_steps=4)
 EVERYTHING = (*OURS, *PEERS)
 WIDTH = Sweep(
     "width",
@@ -64,7 +63,26 @@ TASKS = Sweep(
     ("dual", f"dual{CHECKPOINT}", "batched"),
     "tasks",
 )
-SWEEPS = {sweep.name: sweep for sweep in (Sweep("default", (DEFAULT,), EVERYTHING), GPT2, WIDTH, STEPS, TASKS)}
+GROWTH_AXES: dict[str, tuple[int, ...]] = {
+    "width": (32, 64, 128, 256),
+    "tokens": (4, 7, 14, 28),
+    "facts": (2, 4, 8, 16),
+    "tasks": (4, 16, 64),
+    "inner_steps": (1, 3, 6, 12),
+}
+"""From `make train`'s size in one direction each."""
+GROWTH = Sweep(
+    "growth",
+    tuple(
+        dict.fromkeys(
+            replace(DEFAULT, activation="gelu_new", **{axis: at})
+            for axis, values in GROWTH_AXES.items()
+            for at in values
+        )
+    ),
+    ("auto",),
+)
+SWEEPS = {sweep.name: sweep for sweep in (Sweep("default", (DEFAULT,), EVERYTHING), GPT2, WIDTH, STEPS, TASKS, GROWTH)}
 
 
 def choose_sweeps(names: Sequence[str], engines: Sequence[str] | None, quick: bool) -> list[Sweep]:
@@ -98,9 +116,10 @@ def _quick(sweep: Sweep) -> Sweep:
     shapes = {
         "default": (tiny,),
         "width": (tiny, replace(tiny, width=16)),
-        "gpt2": (replace(tiny, activation="gelu_new"),),
+        "gpt2": (tiny,),
         "steps": (replace(tiny, inner_steps=1), tiny, replace(tiny, inner_steps=3)),
         "tasks": (replace(tiny, tasks=1), tiny, replace(tiny, tasks=3)),
+        "growth": (tiny, replace(tiny, width=16)),
     }
     return replace(sweep, shapes=shapes[sweep.name])
 

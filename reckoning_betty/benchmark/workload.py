@@ -17,7 +17,8 @@ class Shape:
     Args:
         vocabulary: also the size of the tied head.
         positions: rows of the table of positions.
-        activation: of the feed-forward blocks, by its name in transformers.
+        activation: of the feed-forward blocks, by its name in transformers. In float32 a smooth one: at ReLU's kinks
+            rounding decides about a unit, and hypergradients that are both right may differ by percents.
         tasks: B, of one outer step.
         facts: of each task.
         tokens: of each fact; the last is not read, nothing follows it.
@@ -34,7 +35,7 @@ class Shape:
     heads: int
     vocabulary: int
     positions: int = 64
-    activation: str = "relu"
+    activation: str = "gelu_new"
     tasks: int = 16
     facts: int = 4
     tokens: int = 10

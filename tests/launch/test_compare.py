@@ -58,7 +58,8 @@ def test_pictures(compared):
     files = {file.name: file for file in (compared[0] / "plots").iterdir()}
     assert set(files) == names
     for file in files.values():
-        assert Image.open(file).size[0] > 600
+        with Image.open(file) as picture:
+            assert picture.size[0] > 600
 
 
 def test_the_same_command_goes_on(compared, tmp_path):

@@ -76,7 +76,7 @@ def build_levels(
             checkpoint=inner.checkpoint,
             forward_over_reverse=method.sweeps_forward,
         )
-        if plan.form != "looped":
+        if plan.form not in ("looped", "swept"):
             refuse_mixed_tasks(model, names)
         parameters = dict(model.named_parameters())
         level = ImplicitKnowledgeEncoding if method.is_implicit else KnowledgeEncoding

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from reckoning_betty.hypergradients.method import HypergradientMethod
 from reckoning_betty.inner.optimizers import GradientDescent, Proximal, State
-from reckoning_betty.inner.recompute import forward_over_reverse
+from reckoning_betty.inner.swept import forward_over_reverse
 from reckoning_betty.mended_betty import ImplicitInnerProblem, MendedEngine, MendedImplicitProblem, UnrolledProblem
 
 
@@ -101,13 +101,13 @@ class Inner(UnrolledProblem):
         return Phi(*moved), loss.detach()
 
     def _swept(self, fast: Phi, tasks: QuadraticTasks, inner_step: int) -> tuple[Phi, Tensor]:
-        def losses(copies: list[dict[str, Tensor]], shared: dict[str, Tensor]) -> Tensor:
-            phi = copies[0]["phi"]
+        def losses(copies: dict[str, Tensor], shared: dict[str, Tensor]) -> Tensor:
+            phi = copies["phi"]
             return tasks.inner_losses(phi) + tasks.strength / 2 * (phi - shared["theta"]).square().sum(-1)
 
         theta = {"theta": self.outer.module.theta}
-        copies, found = forward_over_reverse(losses, [{"phi": fast.values}], {"phi": self.alpha(inner_step)}, theta)
-        return Phi(copies[0]["phi"]), found.sum().detach()
+        copies, found = forward_over_reverse(losses, {"phi": fast.values}, {"phi": self.alpha(inner_step)}, theta)
+        return Phi(copies["phi"]), found.sum()
 
 
 class ImplicitInner(ImplicitInnerProblem, Inner):

@@ -17,18 +17,18 @@ class ForwardOverReverse(HypergradientMethod):
 
         H_k u = d/de grad L(theta_k + e u) at e = 0
 
-    (MixFlow-MG, Kemaev et al., arXiv 2505.00793, section 3; the code is ``inner/recompute.py``.)
+    (MixFlow-MG, Kemaev et al., arXiv 2505.00793, section 3; the code is ``inner/swept.py``.)
     """
 
     name: ClassVar[str] = "forward_over_reverse"
     sweeps_forward: ClassVar[bool] = True
     card: ClassVar[Card] = Card(
         order="second",
-        needs="forward-mode derivatives of every operation of the model",
+        needs="forward mode of every operation of the model, and `torch.vmap` over it",
         to_rates="exact",
         memory="N copies of the P parameters",
         cost="2 N gradients and N directional derivatives of one",
-        forms="looped",
+        forms="its own (`auto`)",
         optimizers="sgd",
     )
 
@@ -36,9 +36,9 @@ class ForwardOverReverse(HypergradientMethod):
         return True
 
     def refuse_impossible(self, inner: "InnerConfig") -> None:
-        wanted = "it differentiates gradient descent on whole copies"
+        wanted = "it sweeps over gradient descent on copies of its own"
         for holds, advice in (
-            (inner.fast_weights in ("auto", "looped"), "inner.fast_weights=looped"),
+            (inner.fast_weights == "auto", "inner.fast_weights=auto"),
             (inner.optimizer == "sgd", "inner.optimizer=sgd"),
             (not inner.checkpoint, "inner.checkpoint=false"),
             (inner.proximal == 0, "inner.proximal=0"),

@@ -7,7 +7,8 @@ form       how a task's matrices are held                         inner optimize
 =========  =====================================================  ==========================  ======================
 dual       the shared matrix and token factors, ``matrices.py``   gradient descent            wide models, few tokens
 batched    one per task, in one pass of the model, ``one_pass``   any                         narrow models
-looped     one per task, task by task, ``looped.py``              any, forward-over-reverse   models unknown to the rest
+looped     one per task, task by task, ``looped.py``              any                         models unknown to the rest
+swept      one per task, the model mapped over them, ``swept``    gradient descent            forward-over-reverse
 =========  =====================================================  ==========================  ======================
 
 ``lora`` stands for adapters alone (``models/adapters.py``), held in whichever of these ``auto`` takes for them.
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from reckoning_betty.inner.looped import LoopedCopies
 from reckoning_betty.inner.one_pass import OnePassWeights
 from reckoning_betty.inner.optimizers import GradientDescent, InnerOptimizer
+from reckoning_betty.inner.swept import SweptCopies
 from reckoning_betty.inner.traps import refuse_silent_traps
 
 Form = Literal["auto", "dual", "batched", "looped", "lora"]
@@ -51,20 +53,18 @@ class FastWeightsPlan:
 
     Args:
         names: the adapted parameters.
-        form: ``dual``, ``batched``, ``looped``, or ``mixed``: dual where it is cheaper, matrix by matrix.
+        form: ``dual``, ``batched``, ``looped``, ``swept``, or ``mixed``: dual where it is cheaper, matrix by matrix.
         optimizer: the inner one.
         checkpoint: keep no graph of an inner step until the hypergradient comes back to it.
-        forward_over_reverse: take the hypergradient of a step as a directional derivative (``looped`` alone).
         num_steps: N, for which memory is reserved; more steps are possible.
         dual_limit: for ``mixed``, matrices [out, in] with in * out / (in + out) above it take the dual form.
         reason: one sentence for people.
     """
 
     names: Sequence[str]
-    form: Literal["dual", "batched", "looped", "mixed"]
+    form: Literal["dual", "batched", "looped", "swept", "mixed"]
     optimizer: InnerOptimizer = field(default_factory=GradientDescent)
     checkpoint: bool = False
-    forward_over_reverse: bool = False
     num_steps: int = 1
     dual_limit: float = 0.0
     reason: str = ""
@@ -77,9 +77,9 @@ class FastWeightsPlan:
         """
         refuse_silent_traps(model, self.names)
         if self.form == "looped":
-            return LoopedCopies.start(
-                model, self.names, num_tasks, self.optimizer, self.checkpoint, self.forward_over_reverse
-            )
+            return LoopedCopies.start(model, self.names, num_tasks, self.optimizer, self.checkpoint)
+        if self.form == "swept":
+            return SweptCopies.start(model, self.names, num_tasks)
         return OnePassWeights.start(
             model, self.names, num_tasks, self.optimizer, self._is_low_rank, self.checkpoint, self.num_steps
         )
@@ -111,15 +111,14 @@ def plan_fast_weights(
         num_tasks: B.
         num_tokens: n, tokens of one task's facts, padding included.
         num_steps: N.
+        forward_over_reverse: take the form in which a step's part of the hypergradient is a directional derivative.
     """
     optimizer = optimizer or GradientDescent()
+    if forward_over_reverse:
+        return FastWeightsPlan(names=names, form="swept", reason="swept, the form of forward-over-reverse alone")
     given = {"names": names, "optimizer": optimizer, "checkpoint": checkpoint, "num_steps": num_steps}
     if form not in ("auto", "lora"):
-        given["forward_over_reverse"] = forward_over_reverse
         return FastWeightsPlan(form=form, reason=f"{form}, as asked for", **given)
-    if forward_over_reverse:
-        reason = "looped, the form that forward-over-reverse takes"
-        return FastWeightsPlan(form="looped", forward_over_reverse=True, reason=reason, **given)
     parameters = dict(model.named_parameters())
     matrices = [parameters[name] for name in names if parameters[name].ndim == 2]
     copies = num_steps * num_tasks * sum(matrix.numel() * matrix.element_size() for matrix in matrices)

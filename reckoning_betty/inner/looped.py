@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from reckoning_betty.errors import UserError
 from reckoning_betty.inner.optimizers import InnerOptimizer, State
-from reckoning_betty.inner.recompute import Copies, Tree, forward_over_reverse, recomputed
+from reckoning_betty.inner.recompute import Tree, recomputed
+
+Copies = list[dict[str, Tensor]]
+"""theta_k by parameter name, for each task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +29,6 @@ class LoopedCopies:
         optimizer: moves each parameter.
         states: what the optimizer remembers of each parameter, per task.
         checkpoint: keep no graph of an inner step until the hypergradient comes back to it.
-        forward_over_reverse: take a step's part of the hypergradient as a directional derivative.
         steps_done: k.
     """
 
@@ -37,7 +38,6 @@ class LoopedCopies:
     optimizer: InnerOptimizer
     states: list[dict[str, State]]
     checkpoint: bool = False
-    forward_over_reverse: bool = False
     steps_done: int = 0
 
     @classmethod
@@ -48,7 +48,6 @@ class LoopedCopies:
         num_tasks: int,
         optimizer: InnerOptimizer,
         checkpoint: bool = False,
-        forward_over_reverse: bool = False,
     ) -> "LoopedCopies":
         """theta_0 = theta."""
         parameters = dict(model.named_parameters())
@@ -60,28 +59,17 @@ class LoopedCopies:
             optimizer=optimizer,
             states=[dict.fromkeys(names, ()) for _ in range(num_tasks)],
             checkpoint=checkpoint,
-            forward_over_reverse=forward_over_reverse,
         )
 
     def logits(self, tokens: Tensor) -> Tensor:
         """[B, R, T] to [B, R, T, V], each task under its own weights."""
-        if self.forward_over_reverse:
-            self._refuse_padding_inside(tokens)
         pairs = zip(self.copies, tokens, strict=True)
-        return torch.stack([_logits(self.model, self.shared | copy, rows) for copy, rows in pairs])
+        return torch.stack([logits_of(self.model, self.shared | copy, rows) for copy, rows in pairs])
 
     def step(
         self, loss_of: Callable[["LoopedCopies"], Tensor], rates: dict[str, Tensor], create_graph: bool
     ) -> tuple["LoopedCopies", Tensor]:
         """As ``OnePassWeights.step``."""
-        if create_graph and self.forward_over_reverse:
-            copies, losses = forward_over_reverse(
-                lambda copies, shared: loss_of(replace(self, copies=copies, shared=shared)),
-                self.copies,
-                rates,
-                self.shared,
-            )
-            return replace(self, copies=copies, steps_done=self.steps_done + 1), losses.detach()
 
         def run(inputs: Tree, graph: bool) -> Tree:
             return self._moved(loss_of, *inputs, graph)
@@ -100,19 +88,6 @@ class LoopedCopies:
             copies=[{n: tensor.detach().requires_grad_() for n, tensor in copy.items()} for copy in self.copies],
             states=[{n: tuple(t.detach() for t in state) for n, state in states.items()} for states in self.states],
         )
-
-    def _refuse_padding_inside(self, tokens: Tensor) -> None:
-        """Raise UserError for padding ids before a row's end, whose tied embedding torch differentiates wrongly."""
-        head = self.model.get_output_embeddings()
-        for table in self.model.modules():
-            if not isinstance(table, nn.Embedding) or table.padding_idx is None or table.weight is not head.weight:
-                continue
-            is_padding = tokens == table.padding_idx
-            if (is_padding[..., :-1] & ~is_padding[..., 1:]).any():
-                raise UserError(
-                    f"The token {table.padding_idx}, which is the model's padding, stands inside a row: forward over "
-                    "reverse is wrong there; take hypergradient=unrolled, with inner.checkpoint=true for its memory."
-                )
 
     def _moved(
         self,
@@ -137,7 +112,8 @@ class LoopedCopies:
         return new_copies, new_states, losses
 
 
-def _logits(model: nn.Module, parameters: dict[str, Tensor], rows: Tensor) -> Tensor:
+def logits_of(model: nn.Module, parameters: dict[str, Tensor], rows: Tensor) -> Tensor:
+    """[R, T, V] for one task's token ids [R, T] under its parameters."""
     # No attention mask: rows are padded on the right, and causal attention keeps padding from real tokens exactly.
     # functional_call lets tied weights follow the one name under which they are listed.
     return functional_call(model, parameters, (), {"input_ids": rows, "use_cache": False}).logits

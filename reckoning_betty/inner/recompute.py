@@ -2,8 +2,7 @@
 
 Per-layer checkpointing recomputes with whatever weights the model holds by then, which are not the fast weights, and
 gives wrong hypergradients without an error (DESIGN.md section 5). A whole step as a function of explicit tensors
-cannot. ``recomputed`` runs it once without graph, and once more, with graph, when its outputs' cotangents are known;
-``forward_over_reverse`` needs no second-order graph at all.
+cannot. ``recomputed`` runs it once without graph, and once more, with graph, when its outputs' cotangents are known.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,14 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.func import grad_and_value, jvp
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 Tree = Any
 """Nested dicts, lists and tuples of tensors."""
-
-Copies = list[dict[str, Tensor]]
-"""theta_k by parameter name, for each task."""
 
 
 def recomputed(function: Callable[[Tree, bool], Tree], inputs: Tree, shared: Sequence[Tensor] = ()) -> Tree:
@@ -90,71 +85,6 @@ def _same_pass() -> Iterator[None]:
         yield
     finally:
         _outermost.pop()
-
-
-def forward_over_reverse(
-    loss_of: Callable[[Copies, dict[str, Tensor]], Tensor],
-    copies: Copies,
-    rates: dict[str, Tensor],
-    shared: dict[str, Tensor],
-) -> tuple[Copies, Tensor]:
-    """A step of gradient descent whose part of the hypergradient is a directional derivative of its gradient g.
-
-    With v the cotangent of theta_{k+1} = theta_k - alpha g(theta_k), and H the Hessian of the inner loss,
-
-        theta_k-bar = v - H (alpha v),   alpha-bar[l] = -<v_l, g_l>
-
-    where H u is the derivative of g along u, forward mode over reverse mode (MixFlow-MG, arXiv 2505.00793, section 3).
-    Parameters that do not move get the part of -H (alpha v) that is theirs.
-
-    Args:
-        loss_of: the tasks' losses [B] as a function of the copies and of the parameters that do not move.
-        copies: theta_k.
-        rates: alpha by parameter name, scalars.
-        shared: trained parameters that do not move, by name.
-
-    Returns:
-        theta_{k+1} and the losses [B].
-    """
-    flat, structure = tree_flatten((copies, rates, shared))
-
-    def gradient(now: Copies, kept: dict[str, Tensor]) -> tuple[tuple[Copies, dict[str, Tensor]], Tensor]:
-        def total(inner: Copies, others: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-            losses = loss_of(inner, others)
-            return losses.sum(), losses
-
-        found, (_, losses) = grad_and_value(total, argnums=(0, 1), has_aux=True)(now, kept)
-        return found, losses
-
-    losses, *moved = _Swept.apply(gradient, structure, *flat)
-    names = list(copies[0])
-    return [dict(zip(names, moved[i : i + len(names)], strict=True)) for i in range(0, len(moved), len(names))], losses
-
-
-class _Swept(Function):
-    @staticmethod
-    def forward(ctx, gradient: Callable, structure: Any, *flat: Tensor) -> tuple[Tensor, ...]:
-        ctx.gradient, ctx.structure = gradient, structure
-        ctx.save_for_backward(*flat)
-        copies, rates, shared = tree_unflatten([tensor.detach() for tensor in flat], structure)
-        (found, _), losses = gradient(copies, shared)
-        ctx.mark_non_differentiable(losses)
-        moved = [copy[n] - rates[n] * g[n] for copy, g in zip(copies, found, strict=True) for n in copy]
-        return losses, *moved
-
-    @staticmethod
-    def backward(ctx, _, *bars: Tensor):
-        refuse_third_order()
-        copies, rates, shared = tree_unflatten([tensor.detach() for tensor in ctx.saved_tensors], ctx.structure)
-        remaining = iter(bars)
-        v = [{name: next(remaining) for name in copy} for copy in copies]
-        u = [{name: rates[name] * bar for name, bar in copy.items()} for copy in v]
-        still = {name: torch.zeros_like(tensor) for name, tensor in shared.items()}
-        (g, _), (hessian_u, of_shared) = jvp(lambda *now: ctx.gradient(*now)[0], (copies, shared), (u, still))
-        copies_bar = [{n: copy[n] - h[n] for n in copy} for copy, h in zip(v, hessian_u, strict=True)]
-        rates_bar = {n: -sum((a[n] * b[n]).sum() for a, b in zip(v, g, strict=True)) for n in rates}
-        shared_bar = {name: -tensor for name, tensor in of_shared.items()}
-        return None, None, *tree_flatten((copies_bar, rates_bar, shared_bar))[0]
 
 
 def refuse_third_order() -> None:

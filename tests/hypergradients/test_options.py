@@ -61,7 +61,7 @@ def test_a_saved_config_loads_as_the_same(name, tmp_path):
         (["hypergradient=sama", "inner.proximal=1", "hypergradient_options.radius=-1"], "it cannot be negative"),
         (["hypergradient=darts", "inner.proximal=1", "inner.fast_weights=looped"], "inner.fast_weights=batched"),
         (["hypergradient=darts", "inner.proximal=1", "inner.checkpoint=true"], "inner.checkpoint=false"),
-        (["hypergradient=forward_over_reverse", "inner.fast_weights=batched"], "inner.fast_weights=looped"),
+        (["hypergradient=forward_over_reverse", "inner.fast_weights=looped"], "inner.fast_weights=auto"),
         (["hypergradient=forward_over_reverse", "inner.optimizer=adamw"], "inner.optimizer=sgd"),
         (["hypergradient=forward_over_reverse", "inner.checkpoint=true"], "inner.checkpoint=false"),
         (["hypergradient=forward_over_reverse", "inner.proximal=1"], "inner.proximal=0"),

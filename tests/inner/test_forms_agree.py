@@ -50,12 +50,14 @@ def test_equals_the_plain_loop(architecture, form, checkpoint, float64_throughou
     assert_equal(hypergradient_of(model, plan, some_rates(names)), expected_of(architecture), 1e-10)
 
 
-@pytest.mark.parametrize("options", [{}, {"checkpoint": True}, {"forward_over_reverse": True}], ids=str)
+@pytest.mark.parametrize(
+    ("form", "options"), [("looped", {}), ("looped", {"checkpoint": True}), ("swept", {})], ids=str
+)
 @pytest.mark.parametrize("architecture", TIED)
-def test_looped_equals_the_plain_loop(architecture, options, float64_throughout):
+def test_whole_copies_equal_the_plain_loop(architecture, form, options, float64_throughout):
     model = ARCHITECTURES[architecture](VOCABULARY)
     names = all_names(model)
-    plan = plan_of("looped", model, names, **options)
+    plan = plan_of(form, model, names, **options)
     assert_equal(hypergradient_of(model, plan, some_rates(names)), expected_of(architecture), 1e-9)
 
 
@@ -84,7 +86,7 @@ def test_float32_equals_the_plain_loop_in_float64(architecture, request):
     model = ARCHITECTURES[architecture](VOCABULARY)
     names = all_names(model)
     rates = some_rates(names, low=0.01, high=0.06)
-    found = {form: hypergradient_of(model, plan_of(form, model, names), rates) for form in (*FORMS, "looped")}
+    found = {form: hypergradient_of(model, plan_of(form, model, names), rates) for form in (*FORMS, "looped", "swept")}
     request.getfixturevalue("float64_throughout")
     wide = ARCHITECTURES[architecture](VOCABULARY)
     wide.load_state_dict(model.state_dict())
@@ -105,7 +107,7 @@ PARTS = {
 WAYS = {
     **{form: {"form": form} for form in ("dual", "batched", "looped")},
     **{f"{form}, checkpoint": {"form": form, "checkpoint": True} for form in ("dual", "batched", "looped")},
-    "forward over reverse": {"form": "looped", "forward_over_reverse": True},
+    "swept": {"form": "swept"},
 }
 
 
@@ -150,7 +152,7 @@ def test_the_row_of_a_padding_id_is_not_learned(make, tied, way, float64_through
     assert model.get_input_embeddings().padding_idx == PAD
     names = all_names(model)
     plan = FastWeightsPlan(names=names, **WAYS[way])
-    if tied and way == "forward over reverse":  # torch's forward mode loses the tangent of that row
+    if tied and way == "swept":  # torch's forward mode loses the tangent of that row
         with pytest.raises(UserError, match="stands inside a row"):
             hypergradient_of(model, plan, some_rates(names), PADDED_FACTS, PADDED_QUESTIONS, PAD)
         return

@@ -133,7 +133,7 @@ def test_forward_over_reverse_refuses_a_third_derivative(float64):
     model = tiny_gpt2(VOCABULARY)
     names = all_names(model)
     rates = {name: rate[0] for name, rate in some_rates(names, 1).items()}
-    fast = plan_of("looped", model, names, forward_over_reverse=True).start(model, len(FACTS))
+    fast = plan_of("swept", model, names).start(model, len(FACTS))
     facts = padded(FACTS)
     fast, _ = fast.step(lambda now: encoding_loss(now, facts), rates, create_graph=True)
     with pytest.raises(RuntimeError, match="twice differentiable: take the hypergradient without create_graph"):

@@ -25,11 +25,12 @@ from reckoning_betty.inner.looped import LoopedCopies
 from reckoning_betty.inner.low_rank import LowRank
 from reckoning_betty.inner.optimizers import AdamW, GradientDescent
 from reckoning_betty.inner.stacked import Stacked
+from reckoning_betty.inner.swept import SweptCopies
 
 WAYS = {
     **{form: {"form": form} for form in ("dual", "batched", "mixed", "looped")},
     **{f"{form}, checkpoint": {"form": form, "checkpoint": True} for form in ("dual", "batched", "looped")},
-    "forward over reverse": {"form": "looped", "forward_over_reverse": True},
+    "swept": {"form": "swept"},
 }
 
 
@@ -121,11 +122,11 @@ def test_adamw_is_batched_while_copies_fit(layers, monkeypatch):
     assert plan.reason.startswith("looped, because batched copies of 7 steps would take ")
 
 
-def test_forward_over_reverse_is_looped(layers):
+def test_forward_over_reverse_has_a_form_of_its_own(layers):
     plan = planned(layers, forward_over_reverse=True)
-    assert (plan.form, plan.forward_over_reverse) == ("looped", True)
-    assert plan.reason == "looped, the form that forward-over-reverse takes"
-    assert plan.start(layers, 2).forward_over_reverse
+    assert plan.form == "swept"
+    assert plan.reason == "swept, the form of forward-over-reverse alone"
+    assert isinstance(plan.start(layers, 2), SweptCopies)
 
 
 @pytest.mark.parametrize("form", ["dual", "batched", "looped"])

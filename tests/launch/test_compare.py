@@ -110,7 +110,7 @@ def test_the_readme_has_the_list():
         (("cg.steps=1",), "cg has no option steps: it takes rates, iterations, alpha"),
         (("unrolled.steps=1",), "unrolled has no option steps: it has no options"),
         (("inner.stepz=3",), "inner.steps"),
-        (("inner.fast_weights=looped",), "whole copies"),
+        (("inner.fast_weights=looped",), "inner.fast_weights=auto"),
         (("--problem", "clutr"), "clutrr"),
     ],
     ids=str,

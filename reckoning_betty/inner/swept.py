@@ -143,6 +143,7 @@ class _Swept(Function):
     def backward(ctx, _, *bars: Tensor):
         refuse_third_order()
         copies, rates, shared = tree_unflatten([tensor.detach() for tensor in ctx.saved_tensors], ctx.structure)
+        copies = {name: copy.contiguous() for name, copy in copies.items()}  # a tangent takes its primal's layout
         v = dict(zip(copies, bars, strict=True))
         if ctx.second_order:
             u = {name: rates[name] * bar for name, bar in v.items()}

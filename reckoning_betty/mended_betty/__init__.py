@@ -13,7 +13,8 @@ mends. What is mended, where:
 7. Validation runs on rank 0 only, which deadlocks whatever needs all ranks.
 8. ``Engine.run`` cannot go on from a saved step, nothing saves one, and the last step may go unvalidated.
 9. ``IterativeProblem``, the unrolled level, cannot start: ``UnrolledProblem`` takes its place.
-10. ``cg`` is wrong for ``cg_alpha`` other than 1, and takes one step size for all tasks of a batch.
+10. ``cg`` goes on from the residual before last, so that it is wrong from the second iteration on; leaves ``cg_alpha``
+    out of the residual; and takes one step size for all tasks of a batch.
 11. Implicit functions want a level that owns its parameters; ``ImplicitInnerProblem`` is one whose inner loop starts
     from the upper level's, task by task.
 

@@ -59,8 +59,9 @@ class ImplicitInnerProblem(UnrolledProblem):
 def conjugate_gradient(vector: list[Tensor], curr: Problem, prev: Problem, sync: bool) -> list[Tensor] | None:
     """Mend 10: Betty's ``cg`` with x the solution of (alpha H) x = v, whose alpha x it then goes on with.
 
-    Betty leaves alpha out of the residual. Where ``curr`` is an ``ImplicitInnerProblem``, H has a block for each task,
-    and each gets its own step sizes: with common ones M iterations no longer solve M dimensions.
+    Betty takes the old residual for the new direction, and leaves alpha out of it. Where ``curr`` is an
+    ``ImplicitInnerProblem``, H has a block for each task, and each gets its own step sizes: with common ones M
+    iterations no longer solve M dimensions.
 
     Args:
         vector: v, as the parameters of ``curr``.

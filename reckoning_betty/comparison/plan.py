@@ -1,7 +1,7 @@
 """What is compared: methods, seeds, budgets, and the run config that each method gets."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from reckoning_betty.config import RunConfig
@@ -69,13 +69,13 @@ class Comparison:
         )
 
     def _options_of(self, method: str) -> Any:
-        given = self.options.get(method, {})
-        try:
-            return find_method(method)(**given)
-        except TypeError:
-            known = list(find_method(method).__dataclass_fields__)
+        given, kind = self.options.get(method, {}), find_method(method)
+        known = [field.name for field in fields(kind)]
+        unknown = [name for name in given if name not in known]
+        if unknown:
             allowed = f"it takes {', '.join(known)}" if known else "it has no options"
-            raise UserError(f"{method} has no option {', '.join(given)}: {allowed}.") from None
+            raise UserError(f"{method} has no option {', '.join(unknown)}: {allowed}.")
+        return kind(**given)
 
     def fingerprint(self) -> dict[str, Any]:
         """What results depend on, for those that are found on disk."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from reckoning_betty.comparison.plan import EXACT, Comparison
 from reckoning_betty.comparison.stages import Directory, chosen_points
+from reckoning_betty.evaluation import overall
 from reckoning_betty.training.run_directory import commit, versions, write_json
 
 GRADIENT = ("cosine_weights", "relative_error_weights", "cosine_rates", "relative_error_rates")
@@ -13,10 +14,10 @@ BUDGETS = {"after_steps": "equal outer steps", "after_seconds": "equal time"}
 
 def collect(directory: Directory, comparison: Comparison) -> dict[str, Any]:
     """All results, and writes them. ``rows`` has one row for each method, N and point of training."""
-    rows, trainings = [], []
+    rows, trainings, hops = [], [], _trained_hops(comparison)
     for method in comparison.methods:
         runs = [directory.read(f"training-{method}-{seed}") | {"seed": seed} for seed in comparison.seeds]
-        trainings.append({"method": method, "runs": runs} | _summary(runs))
+        trainings.append({"method": method, "runs": runs} | _summary(runs, hops))
         for steps in comparison.inner_steps:
             cost = directory.read(f"cost-{method}-{steps}")
             for point in chosen_points(comparison):
@@ -30,6 +31,7 @@ def collect(directory: Directory, comparison: Comparison) -> dict[str, Any]:
         "steps": comparison.steps,
         "seeds": comparison.seeds,
         "inner_steps_trained": comparison.base.inner.steps,
+        "trained_hops": hops,
         "rows": rows,
         "trainings": trainings,
         "settings": comparison.fingerprint(),
@@ -40,20 +42,25 @@ def collect(directory: Directory, comparison: Comparison) -> dict[str, Any]:
     return content
 
 
-def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and spread over seeds of the accuracy at both budgets, and the means by hops."""
+def _trained_hops(comparison: Comparison) -> list[str]:
+    """Those of the validation questions, as tables name them; test may have longer ones."""
+    base = comparison.base
+    splits = comparison.load_splits(base.data, base.data_path or None, comparison.seeds[0])
+    return [str(hops) for hops in sorted({task.questions[0].hops for task in splits.validation})]
+
+
+def _summary(runs: list[dict[str, Any]], trained_hops: list[str]) -> dict[str, Any]:
+    """Mean and spread over seeds of the accuracy on trained hops at both budgets, and the means by hops."""
     summary = {}
     for budget in BUDGETS:
-        values = [run[budget]["label_accuracy"] for run in runs]
-        hops = runs[0][budget]["table"]
+        tables = [run[budget]["table"] for run in runs]
+        values = [overall({hop: table[hop] for hop in trained_hops}) for table in tables]
         summary[budget] = {
             "mean": statistics.mean(values),
             "spread": statistics.stdev(values) if len(values) > 1 else 0.0,
             "step": statistics.mean(run[budget]["step"] for run in runs),
             "seconds": statistics.mean(run[budget]["seconds"] for run in runs),
-            "by_hops": {
-                hop: statistics.mean(run[budget]["table"][hop]["label_accuracy"] for run in runs) for hop in hops
-            },
+            "by_hops": {hop: statistics.mean(table[hop]["label_accuracy"] for table in tables) for hop in tables[0]},
         }
     return summary
 
@@ -66,20 +73,21 @@ def write_markdown(directory: Directory, content: dict[str, Any]) -> None:
 
 def _accuracy_table(content: dict[str, Any]) -> str:
     steps, seeds = content["steps"], len(content["seeds"])
-    hops = list(content["trainings"][0]["after_steps"]["by_hops"])
-    head = ["method", *(f"{hop} hops" for hop in hops), f"{steps} outer steps", "seconds", "equal time", "outer steps"]
+    hops, trained = list(content["trainings"][0]["after_steps"]["by_hops"]), content["trained_hops"]
+    head = ["method", f"{steps} outer steps", "seconds", "equal time", "outer steps", *(f"{hop} hops" for hop in hops)]
     lines = [
-        f"Test label accuracy in %, mean ± standard deviation of {seeds} seeds; by hops after {steps} outer steps."
+        f"Test label accuracy in %, mean ± standard deviation of {seeds} seeds, on the hops of training "
+        f"({', '.join(trained)}); then by hops after {steps} outer steps."
     ]
     lines += ["", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for training in content["trainings"]:
         first, second = (training[budget] for budget in BUDGETS)
         diverged = sum(bool(run["diverged"]) for run in training["runs"])
         cells = [training["method"] + (f" ({diverged} of {seeds} diverged)" if diverged else "")]
-        cells += [f"{100 * first['by_hops'][hop]:.1f}" for hop in hops]
         short = "" if first["step"] == steps else f" (stopped at {first['step']:.0f})"
         cells += [f"{100 * first['mean']:.1f} ± {100 * first['spread']:.1f}{short}", f"{first['seconds']:.0f}"]
         cells += [f"{100 * second['mean']:.1f} ± {100 * second['spread']:.1f}", f"{second['step']:.0f}"]
+        cells += [f"{100 * first['by_hops'][hop]:.1f}" for hop in hops]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -29,7 +29,7 @@ class Curve:
     points: list[dict[str, float]] = field(default_factory=list)
     """{"step", "seconds", "label_accuracy"} on validation; seconds of training alone."""
     after_steps: dict[str, Any] | None = None
-    """{"step", "seconds", "table", "label_accuracy"} on test, after the first budget."""
+    """{"step", "seconds", "table"} on test, after the first budget."""
     after_seconds: dict[str, Any] | None = None
     """The same after the second."""
     diverged: str = ""
@@ -91,7 +91,7 @@ class ComparedEngine(MendedEngine):
         tasks = self.splits.test
         table = accuracy_table(tasks, self.answerer.answer(tasks).texts)
         where = {"step": self.levels.outer.count, "seconds": self.seconds}
-        return where | {"table": table, "label_accuracy": overall(table)}
+        return where | {"table": table}
 
 
 def train(comparison: Comparison, method: str, seed: int, seconds: float | None, points: Path | None = None) -> Curve:

@@ -79,10 +79,9 @@ class SweptCopies:
         return replace(self, copies={name: copy.detach().requires_grad_() for name, copy in self.copies.items()})
 
     def _refuse_padding_inside(self, tokens: Tensor) -> None:
-        """Raise UserError for padding ids before a row's end, whose tied embedding torch differentiates wrongly."""
-        head = self.model.get_output_embeddings()
+        """Raise UserError for padding ids before a row's end, where ``padding_idx`` does not survive torch.vmap."""
         for table in self.model.modules():
-            if not isinstance(table, nn.Embedding) or table.padding_idx is None or table.weight is not head.weight:
+            if not isinstance(table, nn.Embedding) or table.padding_idx is None:
                 continue
             is_padding = tokens == table.padding_idx
             if (is_padding[..., :-1] & ~is_padding[..., 1:]).any():

@@ -16,8 +16,8 @@ COLOURS = dict(
     zip(METHODS, ("#1b6ca8", "#5aa9e6", "#2a9d8f", "#e9a23b", "#d1603d", "#9d4edd", "#7a7a7a", "#b5179e"), strict=False)
 )
 MARKERS = dict(zip(METHODS, "osD^vPXp*hH8", strict=False))
-EXACT_ERROR = 1e-16
-"""Where an error of 0 stands on a logarithmic axis."""
+EXACT_ERROR = 1e-9
+"""Errors below it are rounding: they stand on a line of their own, not decades below what there is to see."""
 
 
 def draw(content: dict[str, Any], folder: Path) -> None:
@@ -38,7 +38,11 @@ def fidelity_against_cost(content: dict[str, Any], file: Path) -> None:
         (("seconds_per_step", 1000.0, "ms per outer step"), ("memory_above_start_mib", 1.0, "MiB above start")),
         strict=True,
     ):
-        points = [(scale * row[key], max(row["relative_error_weights"], EXACT_ERROR), row["method"]) for row in rows]
+        errors = [row["relative_error_weights"] for row in rows]
+        points = [
+            (scale * row[key], error, row["method"])
+            for row, error in zip(rows, _with_exact_line(one, errors, errors), strict=True)
+        ]
         for x, y, method in points:
             one.scatter(x, y, color=_colour(method), marker=MARKERS.get(method, "o"), s=60, label=method, zorder=3)
         front = _pareto(points)
@@ -90,26 +94,20 @@ def error_against_steps(content: dict[str, Any], file: Path) -> None:
     points = sorted({row["outer_step"] for row in content["rows"]})
     figure = Figure(figsize=(4.0 * len(points) + 2, 7), layout="constrained")
     grid = figure.subplots(2, len(points), sharex=True, sharey="row", squeeze=False)
+    methods = [name for name in dict.fromkeys(row["method"] for row in content["rows"]) if name != EXACT]
     for column, point in enumerate(points):
         for line, part in enumerate(("weights", "rates")):
             axes = grid[line][column]
-            for method in dict.fromkeys(row["method"] for row in content["rows"]):
-                if method == EXACT:
-                    continue
-                mine = [r for r in content["rows"] if (r["method"], r["outer_step"]) == (method, point)]
-                found = [
-                    (r["inner_steps"], max(r[f"relative_error_{part}"], EXACT_ERROR))
-                    for r in mine
-                    if r[f"relative_error_{part}"] is not None
-                ]
-                if found:
-                    axes.plot(
-                        *zip(*found, strict=True),
-                        color=_colour(method),
-                        marker=MARKERS.get(method, "o"),
-                        label=method,
-                        lw=1.4,
-                    )
+            rows = [r for r in content["rows"] if r["outer_step"] == point and r["method"] != EXACT]
+            rows = [r for r in rows if r[f"relative_error_{part}"] is not None]
+            among = [r[f"relative_error_{part}"] for r in content["rows"]]
+            errors = _with_exact_line(axes, [r[f"relative_error_{part}"] for r in rows], among)
+            for method in methods:
+                mine = [(r["inner_steps"], e) for r, e in zip(rows, errors, strict=True) if r["method"] == method]
+                if mine:
+                    look = {"color": _colour(method), "marker": MARKERS.get(method, "o"), "label": method, "lw": 1.4}
+                    axes.plot(*zip(*mine, strict=True), **look)
+            axes.set_xticks(sorted({r["inner_steps"] for r in rows}))
             axes.set(yscale="log")
             axes.grid(alpha=0.25)
             if line == 0:
@@ -127,6 +125,14 @@ def error_against_steps(content: dict[str, Any], file: Path) -> None:
 def _rows(content: dict[str, Any], steps: int) -> list[dict[str, Any]]:
     last = max(row["outer_step"] for row in content["rows"])
     return [row for row in content["rows"] if (row["inner_steps"], row["outer_step"]) == (steps, last)]
+
+
+def _with_exact_line(axes: Axes, errors: list[float], among: list[float | None]) -> list[float]:
+    """The errors, those of exact methods moved to a line that is drawn below all others ``among`` which they are."""
+    line = min((error for error in among if error is not None and error > EXACT_ERROR), default=1.0) / 4
+    axes.axhline(line, color="#bbbbbb", lw=0.8, ls=":", zorder=0)
+    axes.text(0.99, line, "exact", transform=axes.get_yaxis_transform(), ha="right", va="bottom", color="#777777")
+    return [error if error > EXACT_ERROR else line for error in errors]
 
 
 def _pareto(points: list[tuple[float, float, str]]) -> list[tuple[float, float]]:

@@ -40,7 +40,7 @@ def measure_cost(comparison: Comparison, method: str, num_steps: int, threads: i
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     config = comparison.config(method, comparison.seeds[0], num_steps)
-    splits = comparison.load_splits(config.data, config.data_path or None, config.seed)
+    splits = comparison.splits(config.seed)
     model, tokenizer = load_model(config.model, splits.vocabulary, config.seed)
     encoder = TaskEncoder(tokenizer, comparison.prompts, max_tokens=max_tokens(model))
     levels = comparison.build_levels("reckoning", config, model, splits.train, encoder)

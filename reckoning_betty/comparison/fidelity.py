@@ -52,7 +52,7 @@ def hypergradient(
 ) -> dict[str, Tensor | None]:
     """The float64 hypergradient of one outer batch, through Betty's engine: ``weights`` [P] and ``rates`` or None."""
     config = comparison.config(method, comparison.seeds[0], num_steps, like)
-    splits = comparison.load_splits(config.data, config.data_path or None, config.seed)
+    splits = comparison.splits(config.seed)
     model, tokenizer = load_model(config.model, splits.vocabulary, config.seed)
     model.double()
     encoder = TaskEncoder(tokenizer, comparison.prompts, max_tokens=max_tokens(model))

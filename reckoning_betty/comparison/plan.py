@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any
 
 from reckoning_betty.config import RunConfig
@@ -68,6 +69,10 @@ class Comparison:
             seed=seed,
         )
 
+    def splits(self, seed: int) -> Any:
+        """The problem's data sets; a process makes them once, as the test set takes longer than a hypergradient."""
+        return _splits(self.load_splits, self.base.data, self.base.data_path, seed)
+
     def _options_of(self, method: str) -> Any:
         given, kind = self.options.get(method, {}), find_method(method)
         known = [field.name for field in fields(kind)]
@@ -86,6 +91,11 @@ class Comparison:
             "proximal": self.proximal,
             "validate_every": self.validate_every,
         }
+
+
+@lru_cache(maxsize=4)
+def _splits(load_splits: Callable[..., Any], data: Any, path: str, seed: int) -> Any:
+    return load_splits(data, path or None, seed)
 
 
 def all_methods() -> list[str]:

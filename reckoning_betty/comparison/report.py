@@ -44,8 +44,7 @@ def collect(directory: Directory, comparison: Comparison) -> dict[str, Any]:
 
 def _trained_hops(comparison: Comparison) -> list[str]:
     """Those of the validation questions, as tables name them; test may have longer ones."""
-    base = comparison.base
-    splits = comparison.load_splits(base.data, base.data_path or None, comparison.seeds[0])
+    splits = comparison.splits(comparison.seeds[0])
     return [str(hops) for hops in sorted({task.questions[0].hops for task in splits.validation})]
 
 

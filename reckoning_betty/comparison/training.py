@@ -103,7 +103,7 @@ def train(comparison: Comparison, method: str, seed: int, seconds: float | None,
     """
     config = comparison.config(method, seed)
     torch.manual_seed(seed)
-    splits = comparison.load_splits(config.data, config.data_path or None, seed)
+    splits = comparison.splits(seed)
     model, tokenizer = load_model(config.model, splits.vocabulary, seed)
     encoder = TaskEncoder(tokenizer, comparison.prompts, max_tokens=max_tokens(model))
     levels = comparison.build_levels("reckoning", config, model, splits.train, encoder)

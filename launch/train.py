@@ -4,6 +4,7 @@ import json
 import shlex
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 try:
@@ -13,6 +14,7 @@ try:
     from problems.methods import build_levels
     from reckoning_betty.command_line import OneSentenceParser, run_command
     from reckoning_betty.config_io import load_config, load_saved_config, save_config
+    from reckoning_betty.distributed.processes import Processes
     from reckoning_betty.errors import UserError
     from reckoning_betty.guards import NonFiniteError
     from reckoning_betty.threads import choose_threads
@@ -36,11 +38,11 @@ def arguments() -> OneSentenceParser:
 
 def main() -> None:
     given = arguments().parse_intermixed_args()
-    problem = find_problem(given.problem)
+    problem, processes = find_problem(given.problem), Processes()
     if given.resume and (given.config or given.data or given.overrides):
         raise UserError("--resume takes the run's own config: leave out --config, --data and key=value.")
     if given.resume:
-        directory = open_run(given.output, problem.name, resume=True)
+        directory = processes.from_main(lambda: open_run(given.output, problem.name, resume=True))
         config = load_saved_config(problem.name, problem.data_config, directory.config)
         splits = problem.load_splits(config.data, config.data_path or None, config.seed)
     else:
@@ -48,12 +50,14 @@ def main() -> None:
         config = load_config(problem.name, problem.data_config, given.config or problem.default_config, overrides)
         splits = problem.load_splits(config.data, config.data_path or None, config.seed)
         parameters = check_model(config, splits, problem.prompts, build_levels)
-        config = replace(config, threads=config.threads or choose_threads(parameters))
-        directory = open_run(given.output, problem.name, resume=False)
+        choose = partial(choose_threads, parameters, processes.number_here)
+        config = replace(config, threads=config.threads or processes.from_main(choose))
+        directory = processes.from_main(lambda: open_run(given.output, problem.name, resume=False))
     torch.set_num_threads(config.threads)  # accelerate launch sets one, whatever the machine has
     accelerator = start_trackers(config, directory)
     if not given.resume:
-        save_config(config, directory.config)  # after all that may be refused: the folder can be named again
+        # after all that may be refused: the folder can be named again
+        processes.on_main(lambda: save_config(config, directory.config))
     run = Run(
         config=config,
         splits=splits,
@@ -62,7 +66,9 @@ def main() -> None:
         directory=directory,
         accelerator=accelerator,
     )
-    print(f"{problem.name}: {', '.join(config.methods)} on {accelerator.device}, in {directory.root}", flush=True)
+    where = accelerator.device if processes.number == 1 else f"{processes.number} processes ({accelerator.device.type})"
+    if processes.is_main:
+        print(f"{problem.name}: {', '.join(config.methods)} on {where}, in {directory.root}", flush=True)
     output = shlex.quote(str(directory.root))
     command = f"accelerate launch launch/train.py --problem {problem.name} --output {output} --resume"
     try:
@@ -80,8 +86,9 @@ def main() -> None:
         ) from None
     finally:
         accelerator.end_training()
-    print_table(summary)
-    print(f"Checkpoint, summary and plots: {directory.root}")
+    if processes.is_main:
+        print_table(summary)
+        print(f"Checkpoint, summary and plots: {directory.root}")
 
 
 if __name__ == "__main__":

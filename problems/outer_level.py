@@ -1,4 +1,4 @@
-"""What the outer levels share: drawing tasks, the guard on the gradient, clipping, and no dropout."""
+"""What the outer levels share: drawing tasks, the gradient over all processes and its guard, clipping, no dropout."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,16 +9,20 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from reckoning_betty.config import TrainingConfig
-from reckoning_betty.data.collate import TaskEncoder
+from reckoning_betty.data.collate import TaskEncoder, of_tasks
 from reckoning_betty.data.prefetch import Prefetch
 from reckoning_betty.data.task import Task, TaskSource
+from reckoning_betty.distributed.gradients import sum_gradients
+from reckoning_betty.distributed.processes import Processes
 from reckoning_betty.guards import refuse_non_finite
 from reckoning_betty.mended_betty import MendedImplicitProblem
 from reckoning_betty.outer_optimizer import outer_optimizer, outer_schedule
 
 
 class OuterLevel(MendedImplicitProblem):
-    """An outer level trained on tasks. ``losses`` holds the terms of the last loss by name, for the log.
+    """An outer level trained on tasks, of which each process has its share.
+
+    ``losses`` holds the terms of the last loss by name, for the log: means over the process's own tasks.
 
     Args:
         name: Betty's name for the level, by which siblings find it.
@@ -48,13 +52,18 @@ class OuterLevel(MendedImplicitProblem):
         self.source = source
         self.encoder = encoder
         self.tasks: Sequence[Task] = ()
+        """This process's."""
+        self.share = 1.0
+        """The part of the outer step's tasks that they are."""
+        self.processes = Processes()
         self._prefetch = Prefetch(self._prepare)
         self.losses: dict[str, Tensor] = {}
         self.gradient_norm = torch.tensor(0.0)
 
     def draw_tasks(self, step: int) -> Any:
-        """Set ``tasks`` to those of outer step ``step`` (0-based), and return what ``encode_tasks`` makes of them."""
+        """Set ``tasks`` and ``share`` for outer step ``step`` (0-based); gives what ``encode_tasks`` makes of them."""
         self.tasks, encoded = self._prefetch.get(step)
+        self.share = len(self.tasks) / self.training_options.tasks_per_step
         return encoded
 
     def encode_tasks(self, tasks: Sequence[Task]) -> Any:
@@ -63,7 +72,14 @@ class OuterLevel(MendedImplicitProblem):
 
     def _prepare(self, step: int) -> tuple[Sequence[Task], Any]:
         tasks = self.source.draw(step, self.training_options.tasks_per_step)
-        return tasks, self.encode_tasks(tasks)
+        part = self.processes.part(len(tasks))
+        # all are encoded, so that every process pads to the same length and builds the same graph
+        return tasks[part], of_tasks(self.encode_tasks(tasks), part)
+
+    def backward(self, loss: Tensor, params: list, paths: list, **options: Any) -> None:
+        """The gradient of the mean over all tasks: the loss is the mean over this process's."""
+        super().backward(loss * self.share, params, paths, **options)
+        sum_gradients(self.trainable_parameters(), self.processes)
 
     def grad_callback(self) -> None:
         """Betty calls this between backward and the optimizer's step."""

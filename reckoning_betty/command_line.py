@@ -1,7 +1,9 @@
 """What the scripts in ``launch/`` share: how they end when something is wrong."""
 
 import logging
+import os
 import sys
+import time
 import warnings
 from argparse import ArgumentParser
 from collections.abc import Callable
@@ -17,11 +19,15 @@ BAD_INPUT, DIVERGED, INTERRUPTED = 2, 3, 130
 """Exit codes; 130 is what shells give for Ctrl-C."""
 
 
+SECONDS_ALONE = 3.0
+"""After which an error is one of this process alone: launchers stop the others within a second."""
+
+
 class OneSentenceParser(ArgumentParser):
     """An argument parser whose errors are one sentence, as all others are."""
 
     def error(self, message: str) -> None:
-        self.exit(BAD_INPUT, f"error: {message}; {self.prog} --help lists the options.\n")
+        _end(f"error: {message}; {self.prog} --help lists the options.", BAD_INPUT)
 
 
 def run_command(main: Callable[[], None]) -> None:
@@ -48,5 +54,9 @@ def run_command(main: Callable[[], None]) -> None:
 
 
 def _end(sentence: str, code: int) -> None:
-    print(sentence, file=sys.stderr)
+    process = os.environ.get("RANK", "0")
+    if process != "0":
+        time.sleep(SECONDS_ALONE)  # what ends all processes, the first says: it ends this one before that
+        sentence = f"[process {process}] {sentence}"
+    print(sentence, file=sys.stderr, flush=True)
     sys.exit(code)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from reckoning_betty.data.collate import TaskEncoder, TokenRows
 from reckoning_betty.data.task import Task
+from reckoning_betty.distributed.processes import Processes
 from reckoning_betty.inner.encode import encode
 from reckoning_betty.inner.fast_weights import FastWeightsPlan, Form, plan_fast_weights
 from reckoning_betty.inner.losses import answer_nll
@@ -48,6 +49,7 @@ class Answerer:
         form: of the fast weights.
         max_answer_tokens: cap of greedy decoding.
         tasks_per_batch: how many tasks are answered at once.
+        processes: that share the tasks.
     """
 
     method: str
@@ -59,25 +61,26 @@ class Answerer:
     form: Form = "auto"
     max_answer_tokens: int = 8
     tasks_per_batch: int = 64
+    processes: Processes = field(default_factory=Processes)
 
     def answer(self, tasks: Sequence[Task], on_batch: Callable[[int], None] = lambda done: None) -> Answers:
-        """Answer every task's first question; ``on_batch`` hears how many tasks each batch had."""
+        """Answer every task's first question; ``on_batch`` hears how many tasks each batch had, in all processes."""
         # tasks of like size go together, so that little is padded; results come back in the order asked
         order = sorted(range(len(tasks)), key=lambda index: len(tasks[index].facts))
-        texts: list[str] = [""] * len(tasks)
-        nll = torch.zeros(len(tasks))
-        columns: list[Tensor] = []
-        for start in range(0, len(order), self.tasks_per_batch):
-            places = order[start : start + self.tasks_per_batch]
-            batch_texts, batch_nll, losses = self._answer_batch([tasks[place] for place in places])
-            nll[places] = batch_nll.cpu()
-            columns.append(losses.cpu())
-            for place, text in zip(places, batch_texts, strict=True):
-                texts[place] = text
-            on_batch(len(places))
-        inner_losses = torch.cat(columns, dim=1)
-        inner_losses[:, torch.tensor(order, dtype=torch.long)] = inner_losses.clone()
-        return Answers(texts=texts, nll=nll, inner_losses=inner_losses)
+        batches = [order[start : start + self.tasks_per_batch] for start in range(0, len(order), self.tasks_per_batch)]
+        own: list[tuple[list[int], list[str], Tensor, Tensor]] = []
+        for places in batches[self.processes.index :: self.processes.number]:
+            texts, nll, losses = self._answer_batch([tasks[place] for place in places])
+            own.append((places, texts, nll.cpu(), losses.cpu()))
+            on_batch(min(len(places) * self.processes.number, len(tasks)))
+        found = self.processes.gathered(own)
+        column = torch.tensor([place for places, *_ in found for place in places], dtype=torch.long).argsort()
+        all_texts = [text for _, texts, _, _ in found for text in texts]
+        return Answers(
+            texts=[all_texts[index] for index in column.tolist()],
+            nll=torch.cat([nll for _, _, nll, _ in found])[column],
+            inner_losses=torch.cat([losses for *_, losses in found], dim=1)[:, column],
+        )
 
     def _answer_batch(self, tasks: list[Task]) -> tuple[list[str], Tensor, Tensor]:
         first_only = [_first_question(task) for task in tasks]

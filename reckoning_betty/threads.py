@@ -12,13 +12,13 @@ SMALL = 2_000_000
 ROUNDS = 5
 
 
-def choose_threads(parameters: int) -> int:
-    """The number of threads for a model of this many parameters.
+def choose_threads(parameters: int, processes: int = 1) -> int:
+    """The number of threads for a model of this many parameters, where so many processes share the machine.
 
     Large models take every core. Small ones are many small operations, which more threads make a little faster on an
     idle machine and many times slower on a busy one, where threads wait for each other: so it is measured.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = max(1, len(os.sched_getaffinity(0)) // processes)
     if cores == 1 or parameters > SMALL:
         return cores
     candidates = [count for count in (1, 2, 4, 8, 16) if count <= cores]

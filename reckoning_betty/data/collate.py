@@ -5,7 +5,8 @@ rows, and masks keep both out of every mean, so a padded batch equals its tasks 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -49,6 +50,18 @@ class ContextRows:
     """``scored`` marks the answer."""
     recalled: Tensor
     """bool [B, R, T]: the tokens of the relevant facts that follow the answer."""
+
+
+Batch = TypeVar("Batch")
+
+
+def of_tasks(batch: Batch, part: slice) -> Batch:
+    """Some of the tasks of one of the above, of a tensor [B, ...] or of a tuple of such; padded as the whole is."""
+    if isinstance(batch, Tensor):
+        return batch[part]
+    if isinstance(batch, tuple):
+        return tuple(of_tasks(element, part) for element in batch)
+    return type(batch)(**{field.name: of_tasks(getattr(batch, field.name), part) for field in fields(batch)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

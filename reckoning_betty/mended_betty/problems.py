@@ -29,6 +29,10 @@ class ProblemMends:
         super().configure_distributed_training(dictionary)
         self._engine_accelerator = dictionary.get("accelerator")
 
+    def patch_module(self) -> None:
+        if self._strategy != "accelerate":  # a wrapper would not see the gradients that an inner loop takes
+            super().patch_module()
+
     def patch_optimizer(self) -> None:
         if self._strategy in ("zero", "fsdp"):
             super().patch_optimizer()  # these shard the state, so the optimizer has to be rebuilt

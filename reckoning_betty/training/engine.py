@@ -16,6 +16,7 @@ from tqdm import tqdm
 from reckoning_betty.checkpoint import replace_file
 from reckoning_betty.config import TrainingConfig
 from reckoning_betty.data.task import Task
+from reckoning_betty.distributed.processes import Processes
 from reckoning_betty.errors import UserError
 from reckoning_betty.evaluation import Answerer, accuracy_table, overall
 from reckoning_betty.mended_betty import MendedEngine
@@ -33,6 +34,7 @@ class OuterProblem(Protocol):
     """What the engine asks of an outer level, besides being a Betty problem."""
 
     count: int
+    share: float
     losses: dict[str, Tensor]
     gradient_norm: Tensor
 
@@ -76,6 +78,7 @@ class TrainingEngine(MendedEngine):
         self.outer, self.job = outer, job
         self.best: tuple[float, float] | None = None
         self.done = False
+        self.processes = Processes()
         self._window: list[dict[str, float]] = []
         self._bar: tqdm | None = None
         super().__init__(problems, config, dependencies, accelerator=accelerator)
@@ -93,8 +96,15 @@ class TrainingEngine(MendedEngine):
             return
         if self.early_stopping and self.early_stopping.reached:
             self.train_iters = self.global_step  # stopped by Ctrl-C or a kill right after the last validation
-        total = self.job.training.steps
-        with tqdm(total=total, initial=self.outer.count, desc=self.job.method, unit="step", mininterval=1) as self._bar:
+        self._bar = tqdm(
+            total=self.job.training.steps,
+            initial=self.outer.count,
+            desc=self.job.method,
+            unit="step",
+            mininterval=1,
+            disable=not self.processes.is_main,
+        )
+        with self._bar:
             self.run()
         self.done = True
         self.save_state()
@@ -109,7 +119,7 @@ class TrainingEngine(MendedEngine):
             return
         step, job = self.outer.count, self.job
         self._record(step)
-        asked = job.stop_asked()
+        asked = self.processes.any(job.stop_asked())
         if asked or step % job.save_every == 0 or step % job.training.validate_every == 0:
             self.save_state()
         if asked:
@@ -125,7 +135,8 @@ class TrainingEngine(MendedEngine):
         job.log.write(job.method, step, named | {"seconds": job.seconds})
         if self.best is None or (accuracy, -nll) > self.best:
             self.best = (accuracy, -nll)
-            job.save_best({"outer_step": step, "validation": stats})
+            note = {"outer_step": step, "validation": stats}
+            self.processes.on_main(lambda: job.save_best(note))
         if self._bar is not None:
             self._bar.set_postfix(validation=f"{accuracy:.1%}", best=f"{self.best[0]:.1%}")
         return stats
@@ -134,7 +145,7 @@ class TrainingEngine(MendedEngine):
         """Write everything that ``load_saved_state`` needs to go on bit for bit, in one atomic file."""
         own = {"best": self.best, "done": self.done, "seconds": self.job.seconds, "window": self._window}
         state = self.state_dict() | own
-        replace_file(self.job.state_file, lambda new: torch.save(state, new))
+        self.processes.on_main(lambda: replace_file(self.job.state_file, lambda new: torch.save(state, new)))
 
     def load_saved_state(self) -> None:
         file = self.job.state_file
@@ -152,7 +163,9 @@ class TrainingEngine(MendedEngine):
         self.job.log.forget_after(self.job.method, self.outer.count)  # all of it where there is no state
 
     def _record(self, step: int) -> None:
-        values = {name: loss.item() for name, loss in self.outer.losses.items()}
+        names = list(self.outer.losses)
+        own = torch.stack([self.outer.losses[name] for name in names]) * self.outer.share
+        values = dict(zip(names, self.processes.sum(own).tolist(), strict=True))
         self._window.append(values | {"gradient_norm": self.outer.gradient_norm.item()})
         self._bar.update()
         if step % LOG_EVERY == 0 or step == self.job.training.steps:

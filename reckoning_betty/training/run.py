@@ -6,6 +6,8 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ from reckoning_betty.checkpoint import Checkpoint, load_checkpoint, save_checkpo
 from reckoning_betty.config import RunConfig
 from reckoning_betty.data.collate import Prompts, TaskEncoder
 from reckoning_betty.data.task import Splits, Task
+from reckoning_betty.distributed.processes import Processes
 from reckoning_betty.errors import UserError
 from reckoning_betty.evaluation import Answerer, accuracy_table
 from reckoning_betty.models.causal_lm import load_model, max_tokens
@@ -67,7 +70,7 @@ class Run:
         prompts: the problem's.
         build_levels: ``problems.methods.build_levels``.
         directory: where everything is written.
-        accelerator: device and trackers.
+        accelerator: device, processes and trackers. The main process writes; what it finds on disk, all go by.
     """
 
     config: RunConfig
@@ -76,6 +79,7 @@ class Run:
     build_levels: Callable[..., Any]
     directory: RunDirectory
     accelerator: Accelerator
+    processes: Processes = field(default_factory=Processes)
 
     def execute(self) -> dict[str, Any]:
         """Run what is not done yet; returns the summary, which is written last.
@@ -85,15 +89,24 @@ class Run:
             UserError: a file that was left to go on from is damaged.
             NonFiniteError: training diverged; the best checkpoint and the last state stay.
         """
-        if self.directory.summary.exists():
-            return read_json(self.directory.summary)
+        summary = self._found(self.directory.summary)
+        if summary is not None:
+            return summary
         results = {}
         with StopOnCtrlC() as stop:
             for method in self.config.methods:
                 result_file = self.directory.result(method)
-                if not result_file.exists():
-                    write_json(result_file, self._train_and_report(method, stop))
-                results[method] = read_json(result_file)
+                result = self._found(result_file)
+                if result is None:
+                    result = self._train_and_report(method, stop)
+                    self.processes.on_main(partial(write_json, result_file, result))
+                results[method] = result
+        return self.processes.from_main(lambda: self._report(results))
+
+    def _found(self, file: Path) -> dict[str, Any] | None:
+        return self.processes.from_main(lambda: read_json(file) if file.exists() else None)
+
+    def _report(self, results: dict[str, dict]) -> dict[str, Any]:
         summary = self._summary(results)
         self._draw(results)
         write_json(self.directory.summary, summary)
@@ -105,7 +118,7 @@ class Run:
         encoder = TaskEncoder(tokenizer, self.prompts, self.accelerator.device, max_tokens(model))
         levels = self.build_levels(method, config, model, self.splits.train, encoder, self.accelerator.device)
         folder = self.directory.checkpoint(method, config.method)
-        if levels.note:
+        if levels.note and self.processes.is_main:
             tqdm.write(f"{method}: {levels.note}", file=sys.stderr)
 
         def save_best(note: dict[str, Any]) -> None:
@@ -136,7 +149,7 @@ class Run:
         engine = TrainingEngine(levels.problems, levels.dependencies, levels.outer, job, self.accelerator)
         engine.train_to_end()
         steps = levels.outer.count
-        best = load_checkpoint(folder)
+        best = load_checkpoint(folder)  # complete: all wait for the main process to write it
         answerer = self._answerer(method, best.model.to(self.accelerator.device), best.rates, encoder)
         tables, inner_losses = {}, []
         for split, tasks in (("validation", self.splits.validation), ("test", self.splits.test)):
@@ -149,6 +162,7 @@ class Run:
             "training_seconds": job.seconds,
             "seconds": time.perf_counter() - start,
             "tasks_per_second": steps * job.training.tasks_per_step / job.seconds,
+            "peak_memory_mib": self.processes.gathered([peak_memory_mib()]),
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "inner_losses": inner_losses,
         }
@@ -165,13 +179,14 @@ class Run:
             form=self.config.inner.fast_weights,
             max_answer_tokens=evaluation.max_answer_tokens,
             tasks_per_batch=evaluation.tasks_per_batch,
+            processes=self.processes,
         )
 
     def _evaluate(self, answerer: Answerer, tasks: list[Task], what: str) -> tuple[dict, list[float]]:
         """The table by hops and the mean inner loss before and after each inner step."""
         if not tasks:
             return {}, []
-        with tqdm(total=len(tasks), desc=what, unit="task", mininterval=1) as bar:
+        with tqdm(total=len(tasks), desc=what, unit="task", mininterval=1, disable=not self.processes.is_main) as bar:
             answers = answerer.answer(tasks, on_batch=bar.update)
         return accuracy_table(tasks, answers.texts), answers.inner_losses.mean(dim=1).tolist()
 
@@ -191,7 +206,8 @@ class Run:
             "seed": self.config.seed,
             "label_accuracy": accuracy,
             "tasks_per_second": main["tasks_per_second"],
-            "peak_memory_mib": peak_memory_mib(),
+            "processes": self.processes.number,
+            "peak_memory_mib": max(max(result["peak_memory_mib"]) for result in results.values()),
             "seconds": sum(result["seconds"] for result in results.values()),
             "methods": {
                 method: {key: value for key, value in result.items() if key != "label_accuracy"}
@@ -250,17 +266,12 @@ def start_trackers(config: RunConfig, directory: RunDirectory) -> Accelerator:
     """The accelerator, with the tracker that the config asks for.
 
     Raises:
-        UserError: the tracker's package is not installed, it cannot start, or several processes were launched.
+        UserError: the tracker's package is not installed, or it cannot start.
     """
     tracker = config.tracking.tracker
     if tracker != "none" and tracker not in map(str, tracking.get_available_trackers()):
         raise UserError(f"tracking.tracker={tracker}: its package is missing; type: pip install {tracker}")
     accelerator = Accelerator(log_with=None if tracker == "none" else tracker, project_dir=directory.root)
-    if accelerator.num_processes > 1:
-        raise UserError(
-            f"{accelerator.num_processes} processes were launched, and training takes one: "
-            "launch with --num_processes 1 (the hypergradient is not reduced over processes yet)."
-        )
     options = {"wandb": {"mode": config.tracking.wandb_mode, "dir": str(directory.root)}}
     if tracker != "none":
         try:

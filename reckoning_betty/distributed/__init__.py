@@ -1,0 +1,1 @@
+"""Several processes, each with its share of an outer step's tasks."""

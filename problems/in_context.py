@@ -12,6 +12,7 @@ from reckoning_betty.data.collate import ContextRows, TaskEncoder, TokenRows
 from reckoning_betty.data.task import Task, TaskSource
 from reckoning_betty.guards import refuse_non_finite
 from reckoning_betty.inner.losses import answer_nll, knowledge_nll
+from reckoning_betty.inner.one_pass import logits_of
 
 
 class InContext(OuterLevel):
@@ -46,7 +47,7 @@ class InContext(OuterLevel):
     def training_step(self, batch: ContextRows) -> Tensor:
         rows: TokenRows = batch.answers
         inputs = rows.inputs
-        logits = self.module(input_ids=inputs.flatten(0, 1), use_cache=False).logits.unflatten(0, inputs.shape[:2])
+        logits = logits_of(self.module, inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2])
         answer = answer_nll(logits, rows.tokens, rows.scored, rows.rows).mean()
         loss, self.losses = answer, {"answer_loss": answer.detach()}
         if self.knowledge_weight > 0:

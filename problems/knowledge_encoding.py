@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from reckoning_betty.data.collate import TokenRows
+from reckoning_betty.distributed.sharding import gathered
 from reckoning_betty.guards import refuse_non_finite
 from reckoning_betty.hypergradients.implicit import ImplicitMethod
 from reckoning_betty.hypergradients.method import HypergradientMethod
@@ -86,7 +87,7 @@ class ImplicitKnowledgeEncoding(ImplicitInnerProblem, KnowledgeEncoding):
         """Sum over tasks of J(phi; theta) = L_CLM(phi; K) + lambda / 2 |phi - theta|^2."""
         optimizer: Proximal = self.plan.optimizer
         theta = dict(self.reasoning.module.model.named_parameters())
-        distance = sum((phi - theta[name]).square().sum() for name, phi in at_leaves.values.items())
+        distance = sum((phi - gathered(theta[name])).square().sum() for name, phi in at_leaves.values.items())
         return encoding_loss(at_leaves, facts).sum() + optimizer.strength / 2 * distance
 
     def end_inner_loop(self) -> None:

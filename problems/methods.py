@@ -14,6 +14,9 @@ from reckoning_betty.config import RunConfig
 from reckoning_betty.data.buckets import Bucketed
 from reckoning_betty.data.collate import TaskEncoder
 from reckoning_betty.data.task import TaskSource
+from reckoning_betty.distributed.processes import Processes
+from reckoning_betty.distributed.sharding import shard_matrices
+from reckoning_betty.errors import UserError
 from reckoning_betty.inner.fast_weights import plan_fast_weights
 from reckoning_betty.inner.rates import InnerRates
 from reckoning_betty.inner.traps import refuse_mixed_tasks
@@ -49,9 +52,16 @@ def build_levels(
     For LoRA, ``model`` gets its adapters here.
 
     Raises:
-        UserError: nothing to adapt, or adapters that fit no layer.
+        UserError: nothing to adapt, adapters that fit no layer, fewer tasks than processes, or fast weights that
+            sharded matrices do not allow.
     """
-    training, weight = config.training(method), config.effective_knowledge_weight
+    training, weight, processes = config.training(method), config.effective_knowledge_weight, Processes()
+    if training.tasks_per_step < processes.number:
+        raise UserError(
+            f"{method}.tasks_per_step={training.tasks_per_step} leaves some of {processes.number} processes without a "
+            f"task: launch fewer, or take {method}.tasks_per_step={processes.number} or more."
+        )
+    sharded = config.shard_weights and processes.number > 1
     if training.bucket_steps > 1:
         source = Bucketed(source, training.bucket_steps, config.seed)
     if method == "reckoning":
@@ -63,6 +73,8 @@ def build_levels(
         if not method.trains_rates:
             rates.requires_grad_(False)
         module = MetaParameters(model, rates).to(device)
+        if sharded:
+            shard_matrices(model, processes)
         reasoning = Reasoning(module, training, inner.rate_learning_rate, source, encoder, weight, method)
         facts = encoder.knowledge(source.draw(0, training.tasks_per_step)).facts
         plan = plan_fast_weights(
@@ -76,6 +88,11 @@ def build_levels(
             checkpoint=inner.checkpoint,
             forward_over_reverse=method.sweeps_forward,
         )
+        if sharded and plan.form == "looped":
+            raise UserError(
+                f"shard_weights=true cannot hold fast weights that are {plan.reason}: take inner.fast_weights=batched, "
+                "inner.optimizer=sgd, or shard_weights=false."
+            )
         if plan.form not in ("looped", "swept"):
             refuse_mixed_tasks(model, names)
         parameters = dict(model.named_parameters())
@@ -94,7 +111,10 @@ def build_levels(
             rates=rates,
             note=note,
         )
-    level = InContext(model.to(device), training, source, encoder, weight, with_facts=method == "in_context")
+    model.to(device)
+    if sharded:
+        shard_matrices(model, processes)
+    level = InContext(model, training, source, encoder, weight, with_facts=method == "in_context")
     return Levels(
         outer=level,
         problems=[level],

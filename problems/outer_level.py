@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from betty.configs import Config
 from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from reckoning_betty.config import TrainingConfig
 from reckoning_betty.data.collate import TaskEncoder, of_tasks
@@ -14,6 +13,7 @@ from reckoning_betty.data.prefetch import Prefetch
 from reckoning_betty.data.task import Task, TaskSource
 from reckoning_betty.distributed.gradients import sum_gradients
 from reckoning_betty.distributed.processes import Processes
+from reckoning_betty.distributed.sharding import clip, global_norm, load_module, load_optimizer, whole_state
 from reckoning_betty.guards import refuse_non_finite
 from reckoning_betty.mended_betty import MendedImplicitProblem
 from reckoning_betty.outer_optimizer import outer_optimizer, outer_schedule
@@ -84,15 +84,24 @@ class OuterLevel(MendedImplicitProblem):
     def grad_callback(self) -> None:
         """Betty calls this between backward and the optimizer's step."""
         named = {name: p.grad for name, p in self.module.named_parameters() if p.grad is not None}
-        self.gradient_norm = get_total_norm(named.values())
+        self.gradient_norm = global_norm(named.values(), self.processes)
         if not torch.isfinite(self.gradient_norm):
             refuse_non_finite(f"outer level ({self.name})", self.count, None, named, what="hypergradient")
 
     def optimizer_step(self, *args, **kwargs) -> None:
-        clip = self.training_options.clip_norm
-        if clip > 0:
-            clip_grads_with_norm_(self.trainable_parameters(), clip, self.gradient_norm)
+        if self.training_options.clip_norm > 0:
+            clip(self.trainable_parameters(), self.training_options.clip_norm, self.gradient_norm)
         super().optimizer_step(*args, **kwargs)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The same however many processes hold it; all of them have to ask for it."""
+        return whole_state(super().state_dict())
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        load_module(self.module, state["module"])
+        load_optimizer(self.optimizer, state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
 
     def train(self) -> None:
         # Betty would set the module to training mode too; it stays in evaluation mode, where dropout is off

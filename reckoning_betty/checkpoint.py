@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from reckoning_betty.config import Method
@@ -44,15 +45,19 @@ class Checkpoint:
     """What else is known: seed, outer step, validation."""
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write ``folder`` anew; whoever looks sees the old one or the new one."""
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, Tensor] | None = None) -> None:
+    """Write ``folder`` anew; whoever looks sees the old one or the new one.
+
+    Args:
+        weights: the model's state dict, where the model itself does not hold it whole.
+    """
 
     def write(new: Path) -> None:
-        weights = None
+        own = checkpoint.model.state_dict() if weights is None else weights
         if adapters.has_adapters(checkpoint.model):
             (new / adapters.FOLDER).mkdir()
-            weights = adapters.save_adapters(checkpoint.model, new / adapters.FOLDER)
-        checkpoint.model.save_pretrained(new, state_dict=weights)
+            own = adapters.save_adapters(checkpoint.model, own, new / adapters.FOLDER)
+        checkpoint.model.save_pretrained(new, state_dict=own)
         checkpoint.tokenizer.save_pretrained(new)
         note = checkpoint.note | {
             "method": checkpoint.method,

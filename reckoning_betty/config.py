@@ -200,6 +200,9 @@ class RunConfig:
     objective: Objective = "multi"
     """``single``: the answer's loss. ``multi``: plus ``knowledge_weight`` times the loss of the relevant facts."""
     knowledge_weight: float = 0.5
+    shard_weights: bool = False
+    """Of several processes, each holds a part of every weight matrix, its gradient and its optimizer state: less memory,
+    more traffic, and the same hypergradient."""
     threads: int = 0
     """CPU threads; 0 for what is fastest when the run starts. The run keeps the number, and with it the same bits."""
     save_every: int = 50
@@ -232,6 +235,10 @@ class RunConfig:
         require(isinstance(options, method), "hypergradient_options", given, f"{self.hypergradient} takes its own")
         if "reckoning" in self.methods:
             options.refuse_impossible(self.inner)
+            form = "swept (forward_over_reverse's)" if options.sweeps_forward else self.inner.fast_weights
+            possible = not self.shard_weights or form in ("auto", "dual", "batched", "lora")
+            wanted = f"fast weights that are {form} take whole matrices; take inner.fast_weights=auto and another method"
+            require(possible, "shard_weights", "true", wanted)
         require(self.knowledge_weight >= 0, "knowledge_weight", self.knowledge_weight, "it cannot be negative")
         require(self.threads >= 0, "threads", self.threads, "it cannot be negative")
         require(self.save_every >= 1, "save_every", self.save_every, "it must be at least 1")

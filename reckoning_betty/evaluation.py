@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from reckoning_betty.distributed.processes import Processes
 from reckoning_betty.inner.encode import encode
 from reckoning_betty.inner.fast_weights import FastWeightsPlan, Form, plan_fast_weights
 from reckoning_betty.inner.losses import answer_nll
+from reckoning_betty.inner.one_pass import logits_of
 from reckoning_betty.inner.optimizers import GradientDescent, InnerOptimizer
 from reckoning_betty.inner.rates import InnerRates
 
@@ -49,7 +51,8 @@ class Answerer:
         form: of the fast weights.
         max_answer_tokens: cap of greedy decoding.
         tasks_per_batch: how many tasks are answered at once.
-        processes: that share the tasks.
+        processes: that share the tasks; None where each answers all, as sharded models ask, whose processes gather
+            their matrices together.
     """
 
     method: str
@@ -61,19 +64,20 @@ class Answerer:
     form: Form = "auto"
     max_answer_tokens: int = 8
     tasks_per_batch: int = 64
-    processes: Processes = field(default_factory=Processes)
+    processes: Processes | None = field(default_factory=Processes)
 
     def answer(self, tasks: Sequence[Task], on_batch: Callable[[int], None] = lambda done: None) -> Answers:
         """Answer every task's first question; ``on_batch`` hears how many tasks each batch had, in all processes."""
         # tasks of like size go together, so that little is padded; results come back in the order asked
         order = sorted(range(len(tasks)), key=lambda index: len(tasks[index].facts))
         batches = [order[start : start + self.tasks_per_batch] for start in range(0, len(order), self.tasks_per_batch)]
+        index, number = (0, 1) if self.processes is None else (self.processes.index, self.processes.number)
         own: list[tuple[list[int], list[str], Tensor, Tensor]] = []
-        for places in batches[self.processes.index :: self.processes.number]:
+        for places in batches[index::number]:
             texts, nll, losses = self._answer_batch([tasks[place] for place in places])
             own.append((places, texts, nll.cpu(), losses.cpu()))
-            on_batch(min(len(places) * self.processes.number, len(tasks)))
-        found = self.processes.gathered(own)
+            on_batch(len(places) * number)
+        found = own if self.processes is None else self.processes.gathered(own)
         column = torch.tensor([place for places, *_ in found for place in places], dtype=torch.long).argsort()
         all_texts = [text for _, texts, _, _ in found for text in texts]
         return Answers(
@@ -107,7 +111,7 @@ class Answerer:
     def _next_logits(self, tasks: list[Task]) -> tuple[Callable[[Tensor], Tensor], Tensor]:
         """The function from tokens [B, T] to logits [B, T, V], and the inner losses on the way to it."""
         if self.method != "reckoning":
-            return lambda tokens: self.model(input_ids=tokens, use_cache=False).logits, torch.empty(0, len(tasks))
+            return partial(logits_of, self.model), torch.empty(0, len(tasks))
         facts = self.encoder.knowledge(tasks).facts
         fast, losses = encode(self._plan(facts).start(self.model, len(tasks)), facts, self.rates, self.inner_steps)
         return lambda tokens: fast.logits(tokens.unsqueeze(1)).squeeze(1), losses

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from reckoning_betty.distributed.processes import Processes
+from reckoning_betty.distributed.sharding import is_sharded
 
 BUCKET_BYTES = 32 * 2**20
 """How much travels at once: enough that the number of messages does not matter, little enough to be held twice."""
@@ -20,9 +21,11 @@ def sum_gradients(parameters: Sequence[Tensor], processes: Processes) -> None:
     """Replace each ``.grad`` by its sum over processes; a process without one counts as 0.
 
     Whether a parameter has a gradient in none of them is agreed on first, so that such parameters keep ``None``.
+    Sharded ones have been summed where they were made (``sharding.py``).
     """
     if processes.number == 1:
         return
+    parameters = [parameter for parameter in parameters if not is_sharded(parameter)]
     found = torch.tensor([float(parameter.grad is not None) for parameter in parameters])
     somewhere = (processes.sum(found) > 0).tolist()
     reached = [parameter for parameter, has in zip(parameters, somewhere, strict=True) if has]

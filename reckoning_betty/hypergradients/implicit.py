@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from betty.configs import Config
 from torch import Tensor
-from torch.nn.utils import get_total_norm
 
+from reckoning_betty.distributed.processes import Processes
+from reckoning_betty.distributed.sharding import global_norm
 from reckoning_betty.errors import require
 from reckoning_betty.hypergradients.method import HypergradientMethod
 
@@ -74,4 +75,5 @@ def difference_radius(start: Sequence[Tensor], num_tasks: int) -> float:
     derivative (r^2) are of one size.
     """
     precision = torch.finfo(start[0].dtype).eps
-    return precision ** (1 / 3) * num_tasks**0.5 * get_total_norm(tensor.detach() for tensor in start).item()
+    norm = global_norm((tensor.detach() for tensor in start), Processes()).item()
+    return precision ** (1 / 3) * num_tasks**0.5 * norm

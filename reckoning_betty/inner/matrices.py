@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from reckoning_betty.distributed.sharding import is_sharded, sharded_like, whole
 from reckoning_betty.inner.recompute import backward_pass
 
 PENDING_SHARE = 0.25
@@ -68,18 +69,30 @@ class Origin:
     """The starting matrix theta_0, shared by all tasks, and its gradient while a backward pass gathers it.
 
     Args:
-        parameter: the model's weight, [out, in], or [in, out] where ``is_transposed`` (transformers' Conv1D).
+        parameter: the model's weight, [out, in], or [in, out] where ``is_transposed`` (transformers' Conv1D); each
+            process may hold a part of it (``distributed/sharding.py``).
     """
 
     def __init__(self, parameter: Tensor, is_transposed: bool):
+        self.parameter = parameter
         self.is_transposed = is_transposed
-        self.matrix = parameter.detach().mT if is_transposed else parameter.detach()
+        self.shape = parameter.shape[::-1] if is_transposed else parameter.shape
+        self._held = None if is_sharded(parameter) else self._gathered()
         self.in_inner_gradient = False
         """Set while the inner level's gradient is taken: products then pass cotangents on and note nothing."""
         self._gradient: Tensor | None = None
         self._pending: list[tuple[Tensor, Tensor]] = []
         self._pending_elements = 0
         self._pass = -1
+
+    @property
+    def matrix(self) -> Tensor:
+        """theta_0, [out, in]; gathered for this use alone if it is sharded."""
+        return self._gathered() if self._held is None else self._held
+
+    def _gathered(self) -> Tensor:
+        matrix = whole(self.parameter)
+        return matrix.mT if self.is_transposed else matrix
 
     def note(self, left: Rows, right: Tensor) -> None:
         """M-bar += sum over tasks of left^T right."""
@@ -89,8 +102,8 @@ class Origin:
             self._target().index_add_(0, left.values.flatten(), right)
             return
         self._pending.append((left.values.flatten(0, 1), right))
-        self._pending_elements += right.shape[0] * sum(self.matrix.shape)
-        if self._pending_elements >= max(PENDING_SHARE * self.matrix.numel(), PENDING_ELEMENTS):
+        self._pending_elements += right.shape[0] * sum(self.shape)
+        if self._pending_elements >= max(PENDING_SHARE * self.shape.numel(), PENDING_ELEMENTS):
             self._gather()
 
     def add(self, cotangent: Tensor) -> None:
@@ -99,13 +112,18 @@ class Origin:
         self._target().add_(cotangent.sum(0))
 
     def take(self) -> Tensor | None:
-        """The whole gradient of this backward pass, in the parameter's own layout."""
+        """The whole gradient of this backward pass, in the parameter's own layout.
+
+        For a sharded one it is the sum over all processes' tasks, sharded alike.
+        """
         self._begin()
         if self._pending:
             self._gather()
         gradient, self._gradient = self._gradient, None
         if gradient is not None and self.is_transposed:
-            return gradient.mT
+            gradient = gradient.mT
+        if gradient is not None and is_sharded(self.parameter):
+            return sharded_like(self.parameter, gradient)
         return gradient
 
     def _begin(self) -> None:
@@ -117,7 +135,8 @@ class Origin:
 
     def _target(self) -> Tensor:
         if self._gradient is None:
-            self._gradient = torch.zeros_like(self.matrix)
+            zeros = torch.zeros(self.parameter.shape, dtype=self.parameter.dtype, device=self.parameter.device)
+            self._gradient = zeros.mT if self.is_transposed else zeros
         return self._gradient
 
     def _gather(self) -> None:

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
+from reckoning_betty.distributed.sharding import gathered, is_sharded
 from reckoning_betty.inner.attention import twice_differentiable_attention
 from reckoning_betty.inner.low_rank import LowRank
 from reckoning_betty.inner.matrices import AdaptedMatrix, Origin, Rows
-from reckoning_betty.inner.optimizers import InnerOptimizer, State
+from reckoning_betty.inner.optimizers import GradientDescent, InnerOptimizer, State
 from reckoning_betty.inner.products import Anchor, Product, TransposedProduct, Update, by_task
 from reckoning_betty.inner.recompute import Tree, recomputed
 from reckoning_betty.inner.smooth import gelu
@@ -29,6 +30,8 @@ class Places:
 
     modules: dict[tuple[nn.Module, str], str]
     parameters: dict[str, nn.Parameter]
+    """Those that move, and those that are sharded, which no module can use as they are."""
+    moving: frozenset[str]
     transposed: frozenset[str]
     shared: list[nn.Parameter]
     """Trained parameters that do not move."""
@@ -38,7 +41,8 @@ class Places:
     @classmethod
     def of(cls, model: nn.Module, names: Sequence[str]) -> "Places":
         everything = dict(model.named_parameters())
-        parameters = {name: everything[name] for name in names}
+        still = [name for name, parameter in everything.items() if name not in names and is_sharded(parameter)]
+        parameters = {name: everything[name] for name in [*names, *still]}
         name_of = {id(parameter): name for name, parameter in parameters.items()}
         modules, transposed, activations = {}, set(), {}
         for module in model.modules():
@@ -51,7 +55,7 @@ class Places:
                     if isinstance(module, Conv1D):
                         transposed.add(name_of[id(parameter)])
         shared = [p for name, p in everything.items() if p.requires_grad and name not in parameters]
-        return cls(modules, parameters, frozenset(transposed), shared, activations)
+        return cls(modules, parameters, frozenset(names), frozenset(transposed), shared, activations)
 
 
 @dataclass(slots=True)
@@ -123,13 +127,14 @@ class OnePassWeights:
         places = Places.of(model, names)
         matrices, tokens, values = {}, {}, {}
         for name, parameter in places.parameters.items():
-            if optimizer.linear and parameter.ndim == 2:
+            still = name not in places.moving
+            if still or (optimizer.linear and parameter.ndim == 2):
                 origin = Origin(parameter, name in places.transposed)
-                low_rank = is_low_rank(*parameter.shape)
+                low_rank = still or is_low_rank(*parameter.shape)
                 matrices[name] = LowRank(origin, num_tasks, num_steps) if low_rank else Stacked(origin, num_tasks)
                 tokens[name] = Anchor.apply(parameter, origin)
             else:
-                values[name] = parameter.expand(num_tasks, *parameter.shape)
+                values[name] = gathered(parameter).expand(num_tasks, *parameter.shape)
         return cls(
             model=model,
             places=places,
@@ -260,7 +265,8 @@ class OnePassWeights:
     def _recorded_linear(self, name: str, uses: list[Use]):
         def linear(x: Tensor, bias: Tensor | None) -> Tensor:
             y = Product.apply(x, bias, self.tokens[name], self.matrices[name])
-            uses.append(Use(name, x, y))
+            if name in self.places.moving:
+                uses.append(Use(name, x, y))
             return y
 
         return linear
@@ -270,7 +276,8 @@ class OnePassWeights:
             ids = ids.expand(rows, -1)  # positions are the same for all rows, and often given once
             y = TransposedProduct.apply(ids, self.tokens[name], self.matrices[name])
             y, learned = _without_padding(y, ids, padding)
-            uses.append(Use(name, ids, y, learned))
+            if name in self.places.moving:
+                uses.append(Use(name, ids, y, learned))
             return y
 
         return lookup
@@ -312,3 +319,10 @@ class _Recording:
 
     def logits(self, tokens: Tensor) -> Tensor:
         return self.fast._run(tokens, self.uses)
+
+
+def logits_of(model: nn.Module, tokens: Tensor) -> Tensor:
+    """The model's own logits [R, T, V] for tokens [R, T], whose sharded matrices are gathered one after another."""
+    if not any(map(is_sharded, model.parameters())):
+        return model(input_ids=tokens, use_cache=False).logits
+    return OnePassWeights.start(model, [], 1, GradientDescent(), lambda *sizes: True).logits(tokens.unsqueeze(0))[0]

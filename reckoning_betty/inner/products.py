@@ -21,7 +21,7 @@ class Anchor(Function):
     def forward(ctx, parameter: Tensor, origin: Origin) -> Tensor:
         ctx.set_materialize_grads(False)
         ctx.origin = origin
-        return parameter.new_zeros(())
+        return torch.zeros((), dtype=parameter.dtype, device=parameter.device)
 
     @staticmethod
     def backward(ctx, _):

@@ -90,5 +90,5 @@ class Stacked(AdaptedMatrix):
 
     def _places(self, left: Rows) -> Tensor:
         """Ids [B, n] as places among the rows of all tasks' matrices, [B * n]."""
-        offsets = torch.arange(self.num_tasks, device=left.values.device) * self.origin.matrix.shape[0]
+        offsets = torch.arange(self.num_tasks, device=left.values.device) * self.origin.shape[0]
         return (left.values + offsets.unsqueeze(1)).flatten()

@@ -7,6 +7,7 @@ from pathlib import Path
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from reckoning_betty.errors import UserError
@@ -44,16 +45,16 @@ def add_adapters(model: PreTrainedModel, rank: int, alpha: float, targets: Seque
         ) from None
 
 
-def save_adapters(model: PreTrainedModel, folder: Path) -> dict:
-    """Write the adapters to ``folder`` in PEFT's format; returns the weights of the model without them."""
+def save_adapters(model: PreTrainedModel, weights: dict[str, Tensor], folder: Path) -> dict[str, Tensor]:
+    """Write the adapters to ``folder`` in PEFT's format; returns the ``weights`` of the model without them."""
     model.peft_config["default"].save_pretrained(str(folder))
     adapters = {  # under the names that PEFT gives them in a model of its own class
         f"base_model.model.{name.removeprefix('base_model.model.')}": tensor.detach().cpu().contiguous()
-        for name, tensor in get_peft_model_state_dict(model).items()
+        for name, tensor in get_peft_model_state_dict(model, state_dict=weights).items()
     }
     save_file(adapters, folder / SAFETENSORS_WEIGHTS_NAME)
     return {
-        name.replace(".base_layer.", "."): tensor for name, tensor in model.state_dict().items() if ".lora_" not in name
+        name.replace(".base_layer.", "."): tensor for name, tensor in weights.items() if ".lora_" not in name
     }
 
 

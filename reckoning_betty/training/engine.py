@@ -51,7 +51,7 @@ class Job:
     state_file: Path
     save_every: int
     save_best: Callable[[dict[str, Any]], None]
-    """Called with a note on the validation whenever it is the best so far."""
+    """Called by all processes with a note on the validation whenever it is the best so far."""
     log: MetricLog
     stop_asked: Callable[[], bool]
     """Whether the user asked to stop; read after every outer step."""
@@ -135,8 +135,7 @@ class TrainingEngine(MendedEngine):
         job.log.write(job.method, step, named | {"seconds": job.seconds})
         if self.best is None or (accuracy, -nll) > self.best:
             self.best = (accuracy, -nll)
-            note = {"outer_step": step, "validation": stats}
-            self.processes.on_main(lambda: job.save_best(note))
+            job.save_best({"outer_step": step, "validation": stats})
         if self._bar is not None:
             self._bar.set_postfix(validation=f"{accuracy:.1%}", best=f"{self.best[0]:.1%}")
         return stats

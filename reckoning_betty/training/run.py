@@ -21,6 +21,7 @@ from reckoning_betty.config import RunConfig
 from reckoning_betty.data.collate import Prompts, TaskEncoder
 from reckoning_betty.data.task import Splits, Task
 from reckoning_betty.distributed.processes import Processes
+from reckoning_betty.distributed.sharding import shard_matrices, whole_state
 from reckoning_betty.errors import UserError
 from reckoning_betty.evaluation import Answerer, accuracy_table
 from reckoning_betty.models.causal_lm import load_model, max_tokens
@@ -132,7 +133,8 @@ class Run:
                 optimizer=config.inner.make_optimizer(),
                 note=note | {"seed": config.seed, "objective": config.objective, "data": asdict(config.data)},
             )
-            save_checkpoint(folder, checkpoint)
+            weights = whole_state(model.state_dict(keep_vars=True))
+            self.processes.on_main(lambda: save_checkpoint(folder, checkpoint, weights))
 
         job = Job(
             method=method,
@@ -150,7 +152,10 @@ class Run:
         engine.train_to_end()
         steps = levels.outer.count
         best = load_checkpoint(folder)  # complete: all wait for the main process to write it
-        answerer = self._answerer(method, best.model.to(self.accelerator.device), best.rates, encoder)
+        best.model.to(self.accelerator.device)
+        if self.config.shard_weights and self.processes.number > 1:
+            shard_matrices(best.model, self.processes)
+        answerer = self._answerer(method, best.model, best.rates, encoder)
         tables, inner_losses = {}, []
         for split, tasks in (("validation", self.splits.validation), ("test", self.splits.test)):
             tables[split], losses = self._evaluate(answerer, tasks, f"{method} {split}")
@@ -179,7 +184,7 @@ class Run:
             form=self.config.inner.fast_weights,
             max_answer_tokens=evaluation.max_answer_tokens,
             tasks_per_batch=evaluation.tasks_per_batch,
-            processes=self.processes,
+            processes=None if self.config.shard_weights else self.processes,
         )
 
     def _evaluate(self, answerer: Answerer, tasks: list[Task], what: str) -> tuple[dict, list[float]]:

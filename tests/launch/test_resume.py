@@ -26,7 +26,8 @@ LONG = (
 )
 """Many saves and validations, and a report long enough to be killed in."""
 
-TIMES = ("seconds", "training_seconds", "tasks_per_second")
+DIFFERENT = ("seconds", "training_seconds", "tasks_per_second", "peak_memory_mib")
+"""What no two runs have in common."""
 
 
 def wait_for(process: subprocess.Popen, seen: Callable[[], bool]) -> None:
@@ -37,11 +38,11 @@ def wait_for(process: subprocess.Popen, seen: Callable[[], bool]) -> None:
         assert time.monotonic() < until
 
 
-def without_times(value):
-    """A state, report or list of metrics without what differs from one run to the next."""
+def without_measured(value):
+    """A state, report or list of metrics without what is measured anew in every run."""
     if isinstance(value, dict):
-        return {key: without_times(item) for key, item in value.items() if key not in TIMES}
-    return [without_times(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: without_measured(item) for key, item in value.items() if key not in DIFFERENT}
+    return [without_measured(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def same(one, other) -> bool:
@@ -63,7 +64,7 @@ def results(run: Path) -> dict:
     accuracy = json.loads((run / "summary.json").read_text())["label_accuracy"]
     checkpoints = contents(run / "checkpoint") | contents(run / "baselines/no_facts")
     left = {str(file.relative_to(run)) for file in run.rglob("*")}
-    return {"checkpoints": checkpoints, "left": sorted(left)} | without_times(
+    return {"checkpoints": checkpoints, "left": sorted(left)} | without_measured(
         {"states": states, "reports": reports, "metrics": metrics, "accuracy": accuracy}
     )
 

@@ -71,7 +71,8 @@ class InnerConfig:
     adapt: list[str] = field(default_factory=lambda: ["*"])
     """Patterns of the names of the parameters that the inner level moves, for example ``*.mlp.*``."""
     top_layers: int = 0
-    """Move the parameters of the last so many layers alone; 0 for all layers, embeddings and head."""
+    """Move the parameters of the last so many layers alone; 0 for all layers, embeddings and head. With
+    ``fast_weights=lora``, only these layers have adapters."""
     optimizer: InnerOptimizerName = "sgd"
     """``sgd`` (gradient descent) or ``adamw``; for both, the inner rate is the step's size."""
     beta1: float = 0.9
@@ -91,6 +92,8 @@ class InnerConfig:
     """``fast_weights=lora``: rank of the adapters, which alone are then trained, in both levels."""
     lora_alpha: float = 16.0
     """LoRA: adapters are scaled by alpha / rank."""
+    lora_rank_stabilised: bool = False
+    """LoRA: scale by alpha / sqrt(rank) instead, which large ranks want."""
     lora_targets: list[str] = field(default_factory=lambda: ["all-linear"])
     """LoRA: names of the layers that get adapters, as PEFT reads them; ``all-linear`` for all but the head."""
 

@@ -11,12 +11,20 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from reckoning_betty.errors import UserError
+from reckoning_betty.models.causal_lm import layer_names, names_of_top_layers
 
 FOLDER = "adapter"
 """Where a checkpoint holds them, in PEFT's own format."""
 
 
-def add_adapters(model: PreTrainedModel, rank: int, alpha: float, targets: Sequence[str]) -> None:
+def add_adapters(
+    model: PreTrainedModel,
+    rank: int,
+    alpha: float,
+    targets: Sequence[str],
+    rank_stabilised: bool = False,
+    top_layers: int = 0,
+) -> None:
     """Put adapters B A of ``rank``, scaled by alpha / rank, beside the target layers, and freeze everything else.
 
     Args:
@@ -24,16 +32,23 @@ def add_adapters(model: PreTrainedModel, rank: int, alpha: float, targets: Seque
         rank: r; A is [r, in] and B [out, r].
         alpha: see above.
         targets: ends of layer names, or ``all-linear`` alone for every linear layer but the head.
+        rank_stabilised: scale by alpha / sqrt(rank) instead (Kalajdzievski, arXiv 2312.03732).
+        top_layers: only the last so many layers of the decoder; 0 for all.
 
     Raises:
-        UserError: no layer has such a name.
+        UserError: no layer has such a name, or the decoder has fewer layers.
     """
+    top = names_of_top_layers(model, top_layers)
     all_linear = list(targets) == ["all-linear"]
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,
         target_modules="all-linear" if all_linear else list(targets),
         lora_dropout=0.0,
+        use_rslora=rank_stabilised,
+        exclude_modules=sorted({name.rpartition(".")[0] for name, layer in layer_names(model).items() if layer not in top})
+        if top_layers
+        else None,
         task_type="CAUSAL_LM",
     )
     try:

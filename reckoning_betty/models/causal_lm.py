@@ -194,15 +194,23 @@ def adapted_names(model: PreTrainedModel, patterns: Sequence[str] = ("*",), top_
     names = [name for name in trainable if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
     if not top_layers:
         return names
-    depth = model.config.get_text_config().num_hidden_layers
-    if top_layers > depth:
-        raise UserError(f"inner.top_layers={top_layers} is not possible: the model has {depth} layers.")
-    top = {f"layer {index}" for index in range(depth - top_layers, depth)}
-    layers = layer_names(model)
+    top, layers = names_of_top_layers(model, top_layers), layer_names(model)
     names = [name for name in names if layers[name] in top]
     if not names:
         raise UserError(f"inner.top_layers={top_layers} and inner.adapt={list(patterns)} leave nothing to adapt.")
     return names
+
+
+def names_of_top_layers(model: PreTrainedModel, top_layers: int) -> set[str]:
+    """The last so many layers, as ``layer_names`` calls them.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    depth = model.config.get_text_config().num_hidden_layers
+    if top_layers > depth:
+        raise UserError(f"inner.top_layers={top_layers} is not possible: the model has {depth} layers.")
+    return {f"layer {index}" for index in range(depth - top_layers, depth)}
 
 
 def _refuse_missing_folder(name: str) -> None:

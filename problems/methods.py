@@ -67,9 +67,8 @@ def build_levels(
     if method == "reckoning":
         inner, method = config.inner, config.hypergradient_method
         if inner.fast_weights == "lora":
-            add_adapters(
-                model, inner.lora_rank, inner.lora_alpha, inner.lora_targets, inner.lora_rank_stabilised, inner.top_layers
-            )
+            rank, alpha, stabilised = inner.lora_rank, inner.lora_alpha, inner.lora_rank_stabilised
+            add_adapters(model, rank, alpha, inner.lora_targets, stabilised, inner.top_layers)
         names, layers = adapted_names(model, inner.adapt, inner.top_layers), layer_names(model)
         rates = InnerRates({name: layers[name] for name in names}, inner.steps, inner.initial_rate, inner.rates)
         if not method.trains_rates:

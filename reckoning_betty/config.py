@@ -204,8 +204,8 @@ class RunConfig:
     """``single``: the answer's loss. ``multi``: plus ``knowledge_weight`` times the loss of the relevant facts."""
     knowledge_weight: float = 0.5
     shard_weights: bool = False
-    """Of several processes, each holds a part of every weight matrix, its gradient and its optimizer state: less memory,
-    more traffic, and the same hypergradient."""
+    """Of several processes, each holds a part of every weight matrix, of its gradient and of its optimizer state: less
+    memory, more traffic, and the same hypergradient."""
     threads: int = 0
     """CPU threads; 0 for what is fastest when the run starts. The run keeps the number, and with it the same bits."""
     save_every: int = 50
@@ -240,7 +240,7 @@ class RunConfig:
             options.refuse_impossible(self.inner)
             form = "swept (forward_over_reverse's)" if options.sweeps_forward else self.inner.fast_weights
             possible = not self.shard_weights or form in ("auto", "dual", "batched", "lora")
-            wanted = f"fast weights that are {form} take whole matrices; take inner.fast_weights=auto and another method"
+            wanted = f"{form} fast weights take whole matrices; take inner.fast_weights=auto, and another method"
             require(possible, "shard_weights", "true", wanted)
         require(self.knowledge_weight >= 0, "knowledge_weight", self.knowledge_weight, "it cannot be negative")
         require(self.threads >= 0, "threads", self.threads, "it cannot be negative")

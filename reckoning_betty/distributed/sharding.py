@@ -2,7 +2,7 @@
 
 A matrix becomes a ``DTensor`` of rows, gathered for each product that needs it and freed after it, and its gradient is
 summed over processes and cut into the same rows (``inner/matrices.py``). So weights, their gradients and the outer
-optimizer's state take 1 / processes of the memory. Norms, biases and inner rates, which are small, are whole everywhere.
+optimizer's state take 1 / processes of the memory. Norms, biases and inner rates, all small, are whole everywhere.
 
 The idea is SimpleFSDP's (arXiv 2411.00284), shown to be exact through an unrolled inner loop in DESIGN.md section 3;
 FSDP2's own hooks are not (there: gradients missing, or freed storage).
@@ -36,6 +36,7 @@ def shard_matrices(module: nn.Module, processes: Processes) -> None:
 
 
 def is_sharded(tensor: Tensor) -> bool:
+    """Whether this process holds a part of it alone."""
     return isinstance(tensor, DTensor)
 
 

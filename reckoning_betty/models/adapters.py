@@ -38,7 +38,8 @@ def add_adapters(
     Raises:
         UserError: no layer has such a name, or the decoder has fewer layers.
     """
-    top = names_of_top_layers(model, top_layers)
+    top, layers = names_of_top_layers(model, top_layers), layer_names(model)
+    below = {name.rpartition(".")[0] for name, layer in layers.items() if top_layers and layer not in top}
     all_linear = list(targets) == ["all-linear"]
     config = LoraConfig(
         r=rank,
@@ -46,9 +47,7 @@ def add_adapters(
         target_modules="all-linear" if all_linear else list(targets),
         lora_dropout=0.0,
         use_rslora=rank_stabilised,
-        exclude_modules=sorted({name.rpartition(".")[0] for name, layer in layer_names(model).items() if layer not in top})
-        if top_layers
-        else None,
+        exclude_modules=sorted(below) or None,
         task_type="CAUSAL_LM",
     )
     try:
@@ -68,9 +67,7 @@ def save_adapters(model: PreTrainedModel, weights: dict[str, Tensor], folder: Pa
         for name, tensor in get_peft_model_state_dict(model, state_dict=weights).items()
     }
     save_file(adapters, folder / SAFETENSORS_WEIGHTS_NAME)
-    return {
-        name.replace(".base_layer.", "."): tensor for name, tensor in weights.items() if ".lora_" not in name
-    }
+    return {name.replace(".base_layer.", "."): tensor for name, tensor in weights.items() if ".lora_" not in name}
 
 
 def load_adapters(model: PreTrainedModel, folder: Path) -> None:

@@ -43,8 +43,7 @@ CASES = {
 }
 """Model, hypergradient method, its options, and those of the inner level."""
 
-SHARDED = ("unrolled-dual", "unrolled-batched", "unrolled-checkpoint", "unrolled-adamw", "unrolled-lora", "unrolled-part")
-SHARDED += ("truncated", "first_order", "cg", "neumann")
+SHARDED = [case for case in CASES if case not in ("unrolled-looped", "forward_over_reverse")]
 """Cases that run again with weight matrices of which each process holds a part, as ``sharded-CASE``."""
 
 TASKS = [

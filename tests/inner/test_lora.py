@@ -136,6 +136,40 @@ def test_other_programs_load_the_base_and_the_adapters(saved):
     torch.testing.assert_close(adapted(input_ids=IDS).logits, expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("make", [tiny_gpt2, tiny_llama])
+def test_rank_stabilised_adapters_are_scaled_by_the_root_of_the_rank(make):
+    """alpha / sqrt(4) = alpha / 2: what rank 4 gives so, rank 4 gives otherwise with twice the alpha."""
+
+    def logits(alpha, stabilised):
+        model = make(VOCABULARY)
+        add_adapters(model, 4, alpha, ["all-linear"], rank_stabilised=stabilised)
+        torch.manual_seed(7)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if ".lora_" in name:
+                    parameter.copy_(torch.randn_like(parameter) * 0.4)
+        return model(input_ids=IDS).logits
+
+    torch.testing.assert_close(logits(3.0, True), logits(6.0, False), rtol=0, atol=0)
+    assert not torch.allclose(logits(3.0, True), logits(3.0, False), atol=1e-3)
+
+
+@pytest.mark.parametrize(("make", "head"), [(tiny_gpt2, "transformer.h"), (tiny_llama, "model.layers")])
+def test_only_the_top_layers_have_adapters(make, head):
+    model = make(VOCABULARY)
+    add_adapters(model, 2, 4.0, ["all-linear"], top_layers=1)
+    names = all_names(model)
+    assert names
+    assert all(name.startswith(f"{head}.1.") for name in names)
+    everywhere = with_adapters(make)
+    assert {name for name in all_names(everywhere) if name.startswith(f"{head}.1.")} == set(names)
+
+
+def test_more_top_layers_than_there_are_are_refused():
+    with pytest.raises(UserError, match=r"inner\.top_layers=3 is not possible: the model has 2 layers"):
+        add_adapters(tiny_gpt2(VOCABULARY), 2, 4.0, ["all-linear"], top_layers=3)
+
+
 @pytest.mark.parametrize("targets", [["nothing_like_it"], ["all-linear", "c_attn_"], ["wte.weight"]])
 def test_targets_that_fit_no_layer_are_refused(targets):
     with pytest.raises(UserError, match=r"inner\.lora_targets=.*fits no layer"):

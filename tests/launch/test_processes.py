@@ -1,11 +1,10 @@
 """``accelerate launch`` with two processes: the same training as with one, written once, and gone on with by one."""
 
 import json
-import os
-import signal
 import socket
 import time
 
+import psutil
 import pytest
 import torch
 from launching import ROOT, TINY, call, ended, last_of_each, start_command
@@ -22,7 +21,7 @@ def launch(*arguments: object):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = ["accelerate", "launch", "--quiet", "--config_file", str(config), "--main_process_port", str(port)]
-    return start_command([*command, str(ROOT / "launch" / "train.py"), *map(str, arguments)], start_new_session=True)
+    return start_command([*command, str(ROOT / "launch" / "train.py"), *map(str, arguments)])
 
 
 def metrics(run):
@@ -71,8 +70,11 @@ def test_one_process_goes_on_where_two_were_killed(option, alone, tmp_path):
     while not (run / "resume" / "reckoning.pt").exists():
         assert process.poll() is None, "the run ended before it was killed"
         assert time.monotonic() < until
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    # the launcher starts them in sessions of their own, so a signal to its group would not reach them
+    everyone = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for one in everyone:
+        one.kill()
+    psutil.wait_procs(everyone)
     assert not (run / "summary.json").exists()
     assert call("train", "--problem", "clutrr", "--output", run, "--resume").code == 0
     assert_same_training(alone, run)

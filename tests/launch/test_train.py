@@ -226,7 +226,7 @@ def test_a_loss_that_turns_infinite_leaves_the_best_checkpoint(tmp_path, monkeyp
 
 
 def test_a_hypergradient_that_is_not_finite_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(problems.outer_level, "get_total_norm", lambda gradients: torch.tensor(math.nan))
+    monkeypatch.setattr(problems.outer_level, "global_norm", lambda gradients, processes: torch.tensor(math.nan))
     monkeypatch.setattr(problems.outer_level, "refuse_non_finite", refuse_first)
     result = train(tmp_path / "run")
     assert result.code == 3
@@ -238,8 +238,9 @@ def refuse_first(level, outer_step, inner_step, tensors, what="loss"):
     raise NonFiniteError(f"{level}, outer step {outer_step}: the {what} '{next(iter(tensors))}' is not finite")
 
 
-def test_accelerate_launch_trains_with_the_config_of_one_process(tmp_path):
-    launcher = ("accelerate", "launch", "--config_file", ROOT / "engine_configs/accelerate/one_process.yaml")
+@pytest.mark.parametrize("launcher", ["one_process", "cpu", "single_gpu"])  # the last takes the CPU if there is none
+def test_accelerate_launch_trains_with_a_config_of_one_process(launcher, tmp_path):
+    launcher = ("accelerate", "launch", "--config_file", ROOT / f"engine_configs/accelerate/{launcher}.yaml")
     options = (*SHORT, "method=no_facts")
     command = [*launcher, ROOT / "launch/train.py", "--problem", "clutrr", "--output", tmp_path / "run", *options]
     result = ended(start_command(list(map(str, command))))

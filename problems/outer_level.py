@@ -14,6 +14,7 @@ from reckoning_betty.data.task import Task, TaskSource
 from reckoning_betty.distributed.gradients import sum_gradients
 from reckoning_betty.distributed.processes import Processes
 from reckoning_betty.distributed.sharding import clip, global_norm, load_module, load_optimizer, whole_state
+from reckoning_betty.distributed.zero import ZeroOptimizer, uses_zero
 from reckoning_betty.guards import refuse_non_finite
 from reckoning_betty.mended_betty import MendedImplicitProblem
 from reckoning_betty.outer_optimizer import outer_optimizer, outer_schedule
@@ -93,13 +94,26 @@ class OuterLevel(MendedImplicitProblem):
             clip(self.trainable_parameters(), self.training_options.clip_norm, self.gradient_norm)
         super().optimizer_step(*args, **kwargs)
 
+    def patch_optimizer(self) -> None:
+        if uses_zero(self.accelerator):
+            self.optimizer = ZeroOptimizer(self.module, self.optimizer, self.accelerator)
+        else:
+            super().patch_optimizer()
+
+    def gradient_accumulation_boundary(self) -> bool:
+        """Where Betty lets autograd add to ``.grad``, which is where DeepSpeed takes gradients away."""
+        return not uses_zero(self.accelerator) and super().gradient_accumulation_boundary()
+
     def state_dict(self) -> dict[str, Any]:
         """The same however many processes hold it; all of them have to ask for it."""
         return whole_state(super().state_dict())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         load_module(self.module, state["module"])
-        load_optimizer(self.optimizer, state["optimizer"])
+        if uses_zero(self.accelerator):
+            self.optimizer.load_state_dict(state["optimizer"])
+        else:
+            load_optimizer(self.optimizer, state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
 

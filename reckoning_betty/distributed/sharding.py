@@ -30,8 +30,8 @@ def shard_matrices(module: nn.Module, processes: Processes) -> None:
             if parameter is None or parameter.ndim != 2:
                 continue
             if parameter not in made:
-                whole = parameter.detach().to(processes.state.device)
-                made[parameter] = nn.Parameter(distribute_tensor(whole, mesh, [Shard(0)]), parameter.requires_grad)
+                held = parameter.detach().to(processes.state.device)
+                made[parameter] = nn.Parameter(distribute_tensor(held, mesh, [Shard(0)]), parameter.requires_grad)
             child._parameters[name] = made[parameter]
 
 

@@ -7,20 +7,21 @@ import time
 import psutil
 import pytest
 import torch
-from launching import ROOT, TINY, call, ended, last_of_each, start_command
+from launching import ROOT, TINY, call, ended, last_of_each, start, start_command
 from safetensors.torch import load_file
 
 OVERRIDES = last_of_each(*TINY, "baselines=[in_context]", "reckoning.tasks_per_step=5", "threads=1", "seed=3")
 """Five tasks for two processes: shares of different sizes."""
 
 
-def launch(*arguments: object):
+def launch(*arguments: object, config: str = "multi_cpu"):
     """Start two processes, as a user on a machine without GPU would."""
-    config = ROOT / "engine_configs" / "accelerate" / "multi_cpu.yaml"
+    config = ROOT / "engine_configs" / "accelerate" / f"{config}.yaml"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = ["accelerate", "launch", "--quiet", "--config_file", str(config), "--main_process_port", str(port)]
+    command = ["accelerate", "launch", "--quiet", "--config_file", str(config), "--num_processes", "2"]
+    command += ["--main_process_port", str(port)]
     return start_command([*command, str(ROOT / "launch" / "train.py"), *map(str, arguments)])
 
 
@@ -53,19 +54,41 @@ def alone(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("option", ["shard_weights=false", "shard_weights=true"])
-def test_two_processes_train_as_one(option, alone, tmp_path):
-    result = ended(launch("--problem", "clutrr", "--output", tmp_path / "run", *OVERRIDES, option))
+STRATEGIES = {
+    "alone": ("", ()),
+    "ddp": ("multi_cpu", ()),
+    "sharded": ("multi_gpu", ("shard_weights=true",)),
+    "zero1": ("deepspeed_zero1", ()),
+    "zero2": ("deepspeed_zero2", ()),
+}
+"""Launcher config and overrides."""
+
+
+def begin(strategy: str, *arguments: object):
+    """Start a training under a strategy."""
+    if strategy.startswith("zero"):
+        pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: pip install '.[deepspeed]'")
+    config = STRATEGIES[strategy][0]
+    arguments = ("--problem", "clutrr", *arguments)
+    return launch(*arguments, config=config) if config else start("train", *arguments)
+
+
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "alone"])
+def test_two_processes_train_as_one(strategy, alone, tmp_path):
+    result = ended(begin(strategy, "--output", tmp_path / "run", *OVERRIDES, *STRATEGIES[strategy][1]))
     assert result.code == 0, result.err
     assert_same_training(alone, tmp_path / "run")
     assert result.out.count("2 processes") == result.out.count("Checkpoint, summary and plots") == 1
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["processes"] == 2
 
 
-@pytest.mark.parametrize("option", ["shard_weights=false", "shard_weights=true"])
-def test_one_process_goes_on_where_two_were_killed(option, alone, tmp_path):
-    run = tmp_path / "run"
-    process = launch("--problem", "clutrr", "--output", run, *OVERRIDES, option)
+@pytest.mark.parametrize(
+    ("killed", "resumed"),
+    [("ddp", "alone"), ("sharded", "alone"), ("zero2", "alone"), ("alone", "sharded"), ("alone", "zero1")],
+)
+def test_a_killed_run_goes_on_with_other_processes(killed, resumed, alone, tmp_path):
+    run, options = tmp_path / "run", STRATEGIES[resumed if killed == "alone" else killed][1]
+    process = begin(killed, "--output", run, *OVERRIDES, *options)
     until = time.monotonic() + 120
     while not (run / "resume" / "reckoning.pt").exists():
         assert process.poll() is None, "the run ended before it was killed"
@@ -75,8 +98,9 @@ def test_one_process_goes_on_where_two_were_killed(option, alone, tmp_path):
     for one in everyone:
         one.kill()
     psutil.wait_procs(everyone)
-    assert not (run / "summary.json").exists()
-    assert call("train", "--problem", "clutrr", "--output", run, "--resume").code == 0
+    assert not (run / "resume" / "reckoning.json").exists()
+    result = ended(begin(resumed, "--output", run, "--resume"))
+    assert result.code == 0, result.err
     assert_same_training(alone, run)
 
 

@@ -12,7 +12,7 @@ setup: $(READY)
 $(READY): pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --no-deps --ignore-requires-python betty-ml==0.2.1
-	$(BIN)/python -m pip install --constraint .ci/constraints.txt --editable '.[trackers,peers,dev]'
+	$(BIN)/python -m pip install --constraint .ci/constraints.txt --editable '.[trackers,deepspeed,peers,dev]'
 	touch $(READY)
 
 train: $(READY)

@@ -150,7 +150,7 @@ class TrainingEngine(MendedEngine):
         file = self.job.state_file
         if file.exists():
             try:
-                state = torch.load(file, weights_only=True, map_location=self.device)
+                state = torch.load(file, weights_only=True, map_location="cpu")
                 self.load_state_dict(state)
                 self.best = None if state["best"] is None else tuple(state["best"])
                 self.done, self.job.seconds, self._window = state["done"], state["seconds"], state["window"]

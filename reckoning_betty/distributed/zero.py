@@ -28,8 +28,8 @@ def uses_zero(accelerator: Accelerator | None) -> bool:
     return accelerator is not None and accelerator.distributed_type == DistributedType.DEEPSPEED
 
 
-def refuse_unknown_strategies(accelerator: Accelerator) -> None:
-    """Raise UserError for a launch that would train something else than it says."""
+def refuse_impossible_strategies(accelerator: Accelerator, shard_weights: bool) -> None:
+    """Raise UserError for a launch that cannot train, or not with sharded matrices."""
     kind = accelerator.distributed_type
     stage = accelerator.state.deepspeed_plugin.zero_stage if kind == DistributedType.DEEPSPEED else 0
     if stage == 3 or kind == DistributedType.FSDP:
@@ -37,6 +37,11 @@ def refuse_unknown_strategies(accelerator: Accelerator) -> None:
         raise UserError(
             f"{name} frees the weights that the hypergradient comes back to, so it cannot train here: launch with "
             "engine_configs/accelerate/multi_gpu.yaml and add shard_weights=true, which shards the same and is exact."
+        )
+    if shard_weights and kind == DistributedType.DEEPSPEED:
+        raise UserError(
+            "shard_weights=true shards the optimizer's state already, and DeepSpeed cannot: take shard_weights=false, "
+            "or launch with engine_configs/accelerate/multi_gpu.yaml."
         )
 
 

@@ -22,7 +22,7 @@ from reckoning_betty.data.collate import Prompts, TaskEncoder
 from reckoning_betty.data.task import Splits, Task
 from reckoning_betty.distributed.processes import Processes
 from reckoning_betty.distributed.sharding import shard_matrices, whole_state
-from reckoning_betty.distributed.zero import refuse_unknown_strategies
+from reckoning_betty.distributed.zero import refuse_impossible_strategies
 from reckoning_betty.errors import UserError
 from reckoning_betty.evaluation import Answerer, accuracy_table
 from reckoning_betty.models.causal_lm import load_model, max_tokens
@@ -278,7 +278,7 @@ def start_trackers(config: RunConfig, directory: RunDirectory) -> Accelerator:
     if tracker != "none" and tracker not in map(str, tracking.get_available_trackers()):
         raise UserError(f"tracking.tracker={tracker}: its package is missing; type: pip install {tracker}")
     accelerator = Accelerator(log_with=None if tracker == "none" else tracker, project_dir=directory.root)
-    refuse_unknown_strategies(accelerator)
+    refuse_impossible_strategies(accelerator, config.shard_weights)
     options = {"wandb": {"mode": config.tracking.wandb_mode, "dir": str(directory.root)}}
     if tracker != "none":
         try:

@@ -281,13 +281,6 @@ def test_bad_input_is_refused_in_one_sentence_and_no_file_changes(folder, case):
     assert contents(folder) == before
 
 
-def test_several_processes_are_refused(folder, monkeypatch):
-    before = contents(folder)
-    monkeypatch.setattr(accelerate.Accelerator, "num_processes", property(lambda self: 2))
-    assert_refused(call(*NEW), ("2 processes", "--num_processes 1"))
-    assert contents(folder) == before
-
-
 @pytest.mark.parametrize("tracker", ["tensorboard", "wandb"])
 def test_a_tracker_whose_package_is_missing_is_named(folder, monkeypatch, tracker):
     before = contents(folder)

@@ -18,7 +18,6 @@ from reckoning_betty.training.engine import Interrupted
 BAD_INPUT, DIVERGED, INTERRUPTED = 2, 3, 130
 """Exit codes; 130 is what shells give for Ctrl-C."""
 
-
 SECONDS_ALONE = 3.0
 """After which an error is one of this process alone: launchers stop the others within a second."""
 

@@ -67,16 +67,18 @@ class Answerer:
     processes: Processes | None = field(default_factory=Processes)
 
     def answer(self, tasks: Sequence[Task], on_batch: Callable[[int], None] = lambda done: None) -> Answers:
-        """Answer every task's first question; ``on_batch`` hears how many tasks each batch had, in all processes."""
+        """Answer every task's first question; ``on_batch`` hears how many tasks all processes answered in the meantime."""
         # tasks of like size go together, so that little is padded; results come back in the order asked
         order = sorted(range(len(tasks)), key=lambda index: len(tasks[index].facts))
         batches = [order[start : start + self.tasks_per_batch] for start in range(0, len(order), self.tasks_per_batch)]
         index, number = (0, 1) if self.processes is None else (self.processes.index, self.processes.number)
         own: list[tuple[list[int], list[str], Tensor, Tensor]] = []
-        for places in batches[index::number]:
-            texts, nll, losses = self._answer_batch([tasks[place] for place in places])
-            own.append((places, texts, nll.cpu(), losses.cpu()))
-            on_batch(len(places) * number)
+        for start in range(0, len(batches), number):
+            meanwhile = batches[start : start + number]
+            for places in meanwhile[index : index + 1]:
+                texts, nll, losses = self._answer_batch([tasks[place] for place in places])
+                own.append((places, texts, nll.cpu(), losses.cpu()))
+            on_batch(sum(map(len, meanwhile)))
         found = own if self.processes is None else self.processes.gathered(own)
         column = torch.tensor([place for places, *_ in found for place in places], dtype=torch.long).argsort()
         all_texts = [text for _, texts, _, _ in found for text in texts]

@@ -66,7 +66,8 @@ class Product(Function):
                 x_bar = TransposedProduct.apply(g, token, matrix)
         else:
             refuse_third_order()
-            matrix.note(Rows(rows), by_task(x, matrix.num_tasks))
+            if ctx.needs_input_grad[2]:  # a frozen matrix has no gradient to gather
+                matrix.note(Rows(rows), by_task(x, matrix.num_tasks))
             if ctx.needs_input_grad[0]:
                 x_bar = matrix.transposed_product(Rows(rows)).view(x.shape)
         return x_bar, rows.sum(1) if ctx.has_bias else None, None, None
@@ -92,7 +93,8 @@ class TransposedProduct(Function):
             return None, None, None  # ids are where the inner level's gradient ends
         refuse_third_order()
         right = by_task(u, matrix.num_tasks)
-        matrix.note(left, right)
+        if ctx.needs_input_grad[1]:
+            matrix.note(left, right)
         return None if left.one_hot else matrix.product(right).view(g.shape), None, None
 
 

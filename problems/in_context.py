@@ -1,9 +1,10 @@
 """The single-level baselines: in-context fine-tuning (facts in the prompt) and no facts at all."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from betty.configs import Config
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from problems.outer_level import OuterLevel
@@ -30,13 +31,16 @@ class InContext(OuterLevel):
         encoder: TaskEncoder,
         knowledge_weight: float,
         with_facts: bool,
+        wrapped: nn.Module | None = None,
     ):
         super().__init__("in_context", module, Config(), training, 0.0, source, encoder)
         self.knowledge_weight = knowledge_weight if with_facts else 0.0
         self.with_facts = with_facts
+        self.wrapped = wrapped
+        """FSDP2's twin of the module, on the same parameters, whose hooks bring them their gradients."""
 
     def get_batch(self) -> ContextRows:
-        return self.draw_tasks(self.count - 1)  # Betty counts the step before it asks for the batch
+        return self.draw_tasks()
 
     def encode_tasks(self, tasks: Sequence[Task]) -> ContextRows:
         if self.with_facts:
@@ -47,12 +51,23 @@ class InContext(OuterLevel):
     def training_step(self, batch: ContextRows) -> Tensor:
         rows: TokenRows = batch.answers
         inputs = rows.inputs
-        logits = logits_of(self.module, inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2])
+        logits = self._logits(inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2])
         answer = answer_nll(logits, rows.tokens, rows.scored, rows.rows).mean()
         loss, self.losses = answer, {"answer_loss": answer.detach()}
         if self.knowledge_weight > 0:
             recall = knowledge_nll(logits, rows.tokens, batch.recalled, rows.rows).mean()
             loss = answer + self.knowledge_weight * recall
             self.losses["knowledge_loss"] = recall.detach()
-        refuse_non_finite("in-context baseline", self.count, None, {**self.losses, "loss": loss})
+        refuse_non_finite("in-context baseline", self.outer_step + 1, None, {**self.losses, "loss": loss})
         return loss
+
+    def _logits(self, tokens: Tensor) -> Tensor:
+        if self.wrapped is None:
+            return logits_of(self.module, tokens)
+        return self.wrapped(input_ids=tokens, use_cache=False).logits
+
+    def add_gradient(self, loss: Tensor, params: list, paths: list, **options: Any) -> None:
+        if self.wrapped is None:
+            super().add_gradient(loss, params, paths, **options)
+        else:
+            loss.backward()  # Betty would ask for the gradient of the shards, which are no part of the graph

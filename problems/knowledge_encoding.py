@@ -30,7 +30,7 @@ class KnowledgeEncoding(UnrolledProblem):
         plan: how the fast weights are held.
         method: says through which steps' gradients the hypergradient passes.
         start: theta, the parameters that move.
-        num_tasks: B.
+        num_tasks: B, of a pass.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class KnowledgeEncoding(UnrolledProblem):
         """L_CLM(theta_k; K) of the current inner loop, one [B] per step, detached."""
 
     def start(self) -> FastWeights:
-        self.reasoning.draw_tasks(self.reasoning.count)  # Betty counts an outer step when it comes to it
+        self.reasoning.draw_tasks()
         self.losses = []
         return self.plan.start(self.reasoning.module.model, len(self.reasoning.tasks))
 
@@ -61,7 +61,7 @@ class KnowledgeEncoding(UnrolledProblem):
         rates = self.reasoning.module.rates.at(inner_step)
         moved, losses = fast.step(lambda now: encoding_loss(now, facts), rates, create_graph=second_order)
         self.losses.append(losses)
-        outer_step, loss = self.reasoning.count + 1, losses.sum()
+        outer_step, loss = self.reasoning.outer_step + 1, losses.sum()
         refuse_non_finite("inner level (knowledge encoding)", outer_step, inner_step, {"L_CLM": loss})
         return moved, loss
 

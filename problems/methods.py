@@ -14,8 +14,10 @@ from reckoning_betty.config import RunConfig
 from reckoning_betty.data.buckets import Bucketed
 from reckoning_betty.data.collate import TaskEncoder
 from reckoning_betty.data.task import TaskSource
+from reckoning_betty.distributed.fsdp import fully_sharded
 from reckoning_betty.distributed.processes import Processes
 from reckoning_betty.distributed.sharding import shard_matrices
+from reckoning_betty.distributed.strategies import Strategy, launched_strategy
 from reckoning_betty.errors import UserError
 from reckoning_betty.inner.fast_weights import plan_fast_weights
 from reckoning_betty.inner.rates import InnerRates
@@ -52,16 +54,19 @@ def build_levels(
     For LoRA, ``model`` gets its adapters here.
 
     Raises:
-        UserError: nothing to adapt, adapters that fit no layer, fewer tasks than processes, or fast weights that
-            sharded matrices do not allow.
+        UserError: nothing to adapt, adapters that fit no layer, fewer tasks than processes and passes, a launch that
+            cannot train, or fast weights that sharded matrices do not allow.
     """
     training, weight, processes = config.training(method), config.effective_knowledge_weight, Processes()
-    if training.tasks_per_step < processes.number:
+    strategy = launched_strategy(config.shard_weights, processes)
+    num_passes = training.accumulation_steps
+    if training.tasks_per_step < processes.number * num_passes:
+        passes = f" in some of {num_passes} passes" if num_passes > 1 else ""
         raise UserError(
             f"{method}.tasks_per_step={training.tasks_per_step} leaves some of {processes.number} processes without a "
-            f"task: launch fewer, or take {method}.tasks_per_step={processes.number} or more."
+            f"task{passes}: launch fewer, or take {method}.tasks_per_step={processes.number * num_passes} or more."
         )
-    sharded = config.shard_weights and processes.number > 1
+    tasks_per_pass = -(-training.tasks_per_step // num_passes)
     if training.bucket_steps > 1:
         source = Bucketed(source, training.bucket_steps, config.seed)
     if method == "reckoning":
@@ -74,31 +79,32 @@ def build_levels(
         if not method.trains_rates:
             rates.requires_grad_(False)
         module = MetaParameters(model, rates).to(device)
-        if sharded:
+        if strategy.shards_weights:
             shard_matrices(model, processes)
         reasoning = Reasoning(module, training, inner.rate_learning_rate, source, encoder, weight, method)
-        facts = encoder.knowledge(source.draw(0, training.tasks_per_step)).facts
+        facts = encoder.knowledge(source.draw(0, training.tasks_per_step)[:tasks_per_pass]).facts
         plan = plan_fast_weights(
             model,
             names,
             "batched" if method.is_implicit else inner.fast_weights,
-            num_tasks=training.tasks_per_step,
+            num_tasks=tasks_per_pass,
             num_tokens=facts.inputs[0].numel(),
             num_steps=inner.steps,
             optimizer=inner.make_optimizer(),
             checkpoint=inner.checkpoint,
             forward_over_reverse=method.sweeps_forward,
         )
-        if sharded and plan.form == "looped":
+        if strategy.shards_weights and plan.form in ("looped", "swept"):
             raise UserError(
-                f"shard_weights=true cannot hold fast weights that are {plan.reason}: take inner.fast_weights=batched, "
-                "inner.optimizer=sgd, or shard_weights=false."
+                f"{strategy} gathers matrix by matrix, and fast weights that are {plan.reason} want the whole model: "
+                "take inner.fast_weights=auto and hypergradient=unrolled, or launch with "
+                "engine_configs/accelerate/multi_gpu.yaml and shard_weights=false."
             )
         if plan.form not in ("looped", "swept"):
             refuse_mixed_tasks(model, names)
         parameters = dict(model.named_parameters())
         level = ImplicitKnowledgeEncoding if method.is_implicit else KnowledgeEncoding
-        encoding = level(inner.steps, plan, method, [parameters[name] for name in names], training.tasks_per_step)
+        encoding = level(inner.steps, plan, method, [parameters[name] for name in names], tasks_per_pass)
         note = f"fast weights: {plan.reason}"
         if method.is_implicit:
             how = "trained through the first-order path" if method.trains_rates else "frozen at their initial values"
@@ -107,20 +113,23 @@ def build_levels(
             outer=reasoning,
             problems=[encoding, reasoning],
             dependencies={"l2u": {encoding: [reasoning]}, "u2l": {reasoning: [encoding]}},
-            iterations_per_step=inner.steps,
+            iterations_per_step=inner.steps * num_passes,
             model=model,
             rates=rates,
             note=note,
         )
     model.to(device)
-    if sharded:
+    wrapped = None
+    if strategy is Strategy.FSDP2:
+        wrapped = fully_sharded(model, processes)
+    elif strategy.shards_weights:
         shard_matrices(model, processes)
-    level = InContext(model, training, source, encoder, weight, with_facts=method == "in_context")
+    level = InContext(model, training, source, encoder, weight, method == "in_context", wrapped)
     return Levels(
         outer=level,
         problems=[level],
         dependencies={"l2u": {}, "u2l": {}},
-        iterations_per_step=1,
+        iterations_per_step=num_passes,
         model=model,
         rates=None,
     )

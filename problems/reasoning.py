@@ -57,8 +57,8 @@ class Reasoning(OuterLevel):
         self.knowledge: Knowledge | None = None
         self.questions: TokenRows | None = None
 
-    def draw_tasks(self, step: int) -> None:
-        self.knowledge, self.questions = super().draw_tasks(step)
+    def draw_tasks(self) -> None:
+        self.knowledge, self.questions = super().draw_tasks()
 
     def encode_tasks(self, tasks: Sequence[Task]) -> tuple[Knowledge, TokenRows]:
         return self.encoder.knowledge(tasks), self.encoder.questions(tasks)
@@ -79,11 +79,10 @@ class Reasoning(OuterLevel):
         if recall is not None:
             loss = answer + self.knowledge_weight * recall
             self.losses["knowledge_loss"] = recall.detach()
-        refuse_non_finite("outer level (reasoning)", self.count, None, {**self.losses, "loss": loss})
+        refuse_non_finite("outer level (reasoning)", self.outer_step + 1, None, {**self.losses, "loss": loss})
         return loss
 
-    def optimizer_step(self, *args, **kwargs) -> None:
-        super().optimizer_step(*args, **kwargs)
+    def end_pass(self) -> None:
         self.knowledge_encoding.end_inner_loop()  # frees its graph before the next one starts
 
 

@@ -134,6 +134,8 @@ class TrainingConfig:
     steps: int = 1000
     """Outer steps at most."""
     tasks_per_step: int = 16
+    accumulation_steps: int = 1
+    """Parts in which an outer step takes its tasks, one after another, and sums their gradients: less memory."""
     bucket_steps: int = 1
     """Outer steps whose tasks are sorted by size together, so that batches hold less padding; 1 for as drawn."""
     learning_rate: float = 1e-3
@@ -152,7 +154,7 @@ class TrainingConfig:
 
     def check(self, method: str) -> None:
         """Refuse what is out of range, by the key under ``method``, which this section alone does not know."""
-        for key in ("steps", "tasks_per_step", "bucket_steps", "validate_every"):
+        for key in ("steps", "tasks_per_step", "accumulation_steps", "bucket_steps", "validate_every"):
             require(getattr(self, key) >= 1, f"{method}.{key}", getattr(self, key), "it must be at least 1")
         for key in ("warmup_steps", "weight_decay", "clip_norm", "patience"):
             require(getattr(self, key) >= 0, f"{method}.{key}", getattr(self, key), "it cannot be negative")

@@ -67,7 +67,7 @@ class Answerer:
     processes: Processes | None = field(default_factory=Processes)
 
     def answer(self, tasks: Sequence[Task], on_batch: Callable[[int], None] = lambda done: None) -> Answers:
-        """Answer every task's first question; ``on_batch`` hears how many tasks all processes answered in the meantime."""
+        """Answer every task's first question; ``on_batch`` hears how many all processes answered in the meantime."""
         # tasks of like size go together, so that little is padded; results come back in the order asked
         order = sorted(range(len(tasks)), key=lambda index: len(tasks[index].facts))
         batches = [order[start : start + self.tasks_per_batch] for start in range(0, len(order), self.tasks_per_batch)]

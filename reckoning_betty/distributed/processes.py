@@ -13,6 +13,11 @@ from torch import Tensor
 T = TypeVar("T")
 
 
+def part_of(count: int, index: int, number: int) -> slice:
+    """The part ``index`` of ``count`` neighbours in ``number`` parts, which differ by one at most."""
+    return slice(count * index // number, count * (index + 1) // number)
+
+
 def _on_cpu() -> bool:
     """Accelerate takes several processes for one where there is no accelerator and it is not told so."""
     return parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
@@ -47,7 +52,7 @@ class Processes:
 
     def part(self, count: int) -> slice:
         """This process's neighbours out of ``count``; parts differ by one at most."""
-        return slice(count * self.index // self.number, count * (self.index + 1) // self.number)
+        return part_of(count, self.index, self.number)
 
     def any(self, flag: bool) -> bool:
         """Whether ``flag`` is set in one of the processes."""

@@ -93,6 +93,11 @@ def whole_state(state: Any) -> Any:
     return tree_map(of, state)
 
 
+def fill(parameter: Tensor, value: Tensor) -> None:
+    """Write ``value``, whole and the same in all processes, into a parameter that may be sharded."""
+    _local(parameter.detach()).copy_(_local(_as_sharded(value, parameter)))
+
+
 def load_module(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load a whole state dict into a module some of whose parameters are sharded."""
     own = module.state_dict()
@@ -112,7 +117,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
 def _as_sharded(value: Any, like: Tensor | None) -> Any:
     """``value``, sharded as ``like`` is, if it is a tensor of its shape; the step count of an optimizer is not."""
     if isinstance(value, Tensor) and like is not None and is_sharded(like) and value.shape == like.shape:
-        return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
+        held = value.to(like.device)
+        return distribute_tensor(held, like.device_mesh, like.placements, src_data_rank=None)  # the same everywhere
     return value
 
 

@@ -34,8 +34,7 @@ class OuterProblem(Protocol):
     """What the engine asks of an outer level, besides being a Betty problem."""
 
     count: int
-    share: float
-    losses: dict[str, Tensor]
+    step_losses: dict[str, Tensor]
     gradient_norm: Tensor
 
 
@@ -162,8 +161,8 @@ class TrainingEngine(MendedEngine):
         self.job.log.forget_after(self.job.method, self.outer.count)  # all of it where there is no state
 
     def _record(self, step: int) -> None:
-        names = list(self.outer.losses)
-        own = torch.stack([self.outer.losses[name] for name in names]) * self.outer.share
+        names = list(self.outer.step_losses)
+        own = torch.stack([self.outer.step_losses[name] for name in names])
         values = dict(zip(names, self.processes.sum(own).tolist(), strict=True))
         self._window.append(values | {"gradient_norm": self.outer.gradient_norm.item()})
         self._bar.update()

@@ -22,7 +22,8 @@ from reckoning_betty.data.collate import Prompts, TaskEncoder
 from reckoning_betty.data.task import Splits, Task
 from reckoning_betty.distributed.processes import Processes
 from reckoning_betty.distributed.sharding import shard_matrices, whole_state
-from reckoning_betty.distributed.zero import refuse_impossible_strategies
+from reckoning_betty.distributed.strategies import launched_strategy
+from reckoning_betty.distributed.zero import leave_models_whole
 from reckoning_betty.errors import UserError
 from reckoning_betty.evaluation import Answerer, accuracy_table
 from reckoning_betty.models.causal_lm import load_model, max_tokens
@@ -154,7 +155,7 @@ class Run:
         steps = levels.outer.count
         best = load_checkpoint(folder)  # complete: all wait for the main process to write it
         best.model.to(self.accelerator.device)
-        if self.config.shard_weights and self.processes.number > 1:
+        if self._shards_weights:
             shard_matrices(best.model, self.processes)
         answerer = self._answerer(method, best.model, best.rates, encoder)
         tables, inner_losses = {}, []
@@ -185,8 +186,12 @@ class Run:
             form=self.config.inner.fast_weights,
             max_answer_tokens=evaluation.max_answer_tokens,
             tasks_per_batch=evaluation.tasks_per_batch,
-            processes=None if self.config.shard_weights else self.processes,
+            processes=None if self._shards_weights else self.processes,
         )
+
+    @property
+    def _shards_weights(self) -> bool:
+        return launched_strategy(self.config.shard_weights, self.processes).shards_weights
 
     def _evaluate(self, answerer: Answerer, tasks: list[Task], what: str) -> tuple[dict, list[float]]:
         """The table by hops and the mean inner loss before and after each inner step."""
@@ -264,7 +269,10 @@ def check_model(config: RunConfig, splits: Splits, prompts: Prompts, build_level
                     encoder.knowledge(batch)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     for method in config.methods:
+        if model is None:  # the one before has adapters now, or is sharded; and two would not always fit
+            model, _ = load_model(config.model, splits.vocabulary, config.seed)
         build_levels(method, config, model, splits.train, encoder)
+        model = None
     return parameters
 
 
@@ -272,13 +280,13 @@ def start_trackers(config: RunConfig, directory: RunDirectory) -> Accelerator:
     """The accelerator, with the tracker that the config asks for.
 
     Raises:
-        UserError: the tracker's package is not installed, or it cannot start; a strategy that cannot train.
+        UserError: the tracker's package is not installed, or it cannot start.
     """
     tracker = config.tracking.tracker
     if tracker != "none" and tracker not in map(str, tracking.get_available_trackers()):
         raise UserError(f"tracking.tracker={tracker}: its package is missing; type: pip install {tracker}")
     accelerator = Accelerator(log_with=None if tracker == "none" else tracker, project_dir=directory.root)
-    refuse_impossible_strategies(accelerator, config.shard_weights)
+    leave_models_whole()
     options = {"wandb": {"mode": config.tracking.wandb_mode, "dir": str(directory.root)}}
     if tracker != "none":
         try:

@@ -1,4 +1,4 @@
-"""Two processes with different tasks have the hypergradient that one process has with all of them."""
+"""Two processes with different tasks have the hypergradient that one process has with all of them, and train alike."""
 
 import os
 import subprocess
@@ -7,32 +7,76 @@ from pathlib import Path
 
 import pytest
 import torch
-from one_outer_step import CASES, SHARDED, hypergradient
 from safetensors.torch import load_file
+from training_steps import CASES, CASES_OF, ZERO, train
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 PROCESSES = 2
 
 
 @pytest.fixture(scope="module")
 def apart(tmp_path_factory):
-    """The folder of what each process found."""
-    folder = tmp_path_factory.mktemp("apart")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(PROCESSES)]
-    command += ["--standalone", str(HERE / "one_outer_step.py"), str(folder)]
-    environment = os.environ | {"PYTHONPATH": str(HERE.parents[1]), "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    return folder
+    """A function that gives the folder of what each process found under a strategy."""
+    folders: dict[str, Path] = {}
+
+    def run(strategy: str) -> Path:
+        if strategy not in folders:
+            folders[strategy] = tmp_path_factory.mktemp(strategy)
+            command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(PROCESSES)]
+            command += ["--standalone", str(HERE / "training_steps.py"), str(folders[strategy]), strategy]
+            environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+            if strategy.startswith("zero"):  # as accelerate launch does
+                file = ROOT / "engine_configs" / "deepspeed" / f"{strategy}.json"
+                environment |= {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_CONFIG_FILE": str(file)}
+            ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
+            assert ended.returncode == 0, ended.stderr[-3000:]
+        return folders[strategy]
+
+    return run
 
 
-@pytest.mark.parametrize("case", [*CASES, *(f"sharded-{case}" for case in SHARDED)])
-def test_two_processes_agree_with_one(case, apart, float64):
-    together = hypergradient(case.removeprefix("sharded-"))
+@pytest.fixture(scope="module")
+def together():
+    """A function that gives what one process finds with all tasks, in the default type."""
+    found: dict[tuple[str, torch.dtype], dict] = {}
+
+    def run(case: str) -> dict:
+        key = case, torch.get_default_dtype()
+        if key not in found:
+            found[key] = train(case)
+        return found[key]
+
+    return run
+
+
+def assert_same(found: dict, expected: dict, error: float) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        scale = value.abs().max()
+        assert scale > 0
+        torch.testing.assert_close(found[name], value, rtol=0, atol=error * scale.item())
+
+
+@pytest.mark.parametrize(
+    ("strategy", "case"), [(name, case) for name in ("whole", "sharded", "fsdp2") for case in CASES_OF[name]]
+)
+def test_two_processes_train_as_one(strategy, case, apart, together, float64):
     for rank in range(PROCESSES):
-        own = load_file(apart / f"{case}-{rank}.safetensors")
-        assert own.keys() == together.keys()
-        for name, expected in together.items():
-            scale = expected.abs().max()
-            assert scale > 0
-            torch.testing.assert_close(own[name], expected, rtol=0, atol=1e-10 * scale.item())
+        assert_same(load_file(apart(strategy) / f"{case}-{rank}.safetensors"), together(case), 1e-10)
+
+
+@pytest.mark.parametrize("case", ZERO)
+@pytest.mark.parametrize("strategy", ["zero1", "zero2", "zero3"])
+def test_two_processes_train_as_one_under_deepspeed(strategy, case, apart, together):
+    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: pip install '.[deepspeed]'")
+    for rank in range(PROCESSES):
+        assert_same(load_file(apart(strategy) / f"{case}-{rank}.safetensors"), together(case), 1e-5)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_passes_are_summed(case, apart, together, float64):
+    assert_same(train(case, accumulation_steps=2), together(case), 1e-10)
+    if case == "unrolled-dual":
+        assert_same(train(case, accumulation_steps=5), together(case), 1e-10)
+    assert_same(load_file(apart("whole") / f"{case}-accumulated-0.safetensors"), together(case), 1e-10)

@@ -71,7 +71,10 @@ def test_two_processes_train_as_one(strategy, case, apart, together, float64):
 def test_two_processes_train_as_one_under_deepspeed(strategy, case, apart, together):
     pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: pip install '.[deepspeed]'")
     for rank in range(PROCESSES):
-        assert_same(load_file(apart(strategy) / f"{case}-{rank}.safetensors"), together(case), 1e-5)
+        found, expected = load_file(apart(strategy) / f"{case}-{rank}.safetensors"), dict(together(case))
+        # the gradient is that of the first step; ten steps of AdamW enlarge errors of rounding
+        assert_same({"losses": found.pop("losses")}, {"losses": expected.pop("losses")}, 1e-4)
+        assert_same(found, expected, 1e-5)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -14,6 +14,7 @@ cd "${SLURM_SUBMIT_DIR:?start this with sbatch, from the repository}"
 gpus="${SLURM_GPUS_ON_NODE:?ask for GPUs: sbatch --gpus-per-node 8}"
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 port=$((20000 + SLURM_JOB_ID % 40000))
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=100 # seconds that the launcher leaves for the last outer step, of the 120 above
 
 # SLURM_NODEID is each machine's own, so the command that srun starts has to read it there.
 srun --kill-on-bad-exit=1 bash -c '

@@ -18,8 +18,8 @@ from reckoning_betty.training.engine import Interrupted
 BAD_INPUT, DIVERGED, INTERRUPTED = 2, 3, 130
 """Exit codes; 130 is what shells give for Ctrl-C."""
 
-SECONDS_ALONE = 3.0
-"""After which an error is one of this process alone: launchers stop the others within a second."""
+SECONDS_ALONE = 10.0
+"""After which an error is one of this process alone: launchers stop the others in a second, or a few when busy."""
 
 
 class OneSentenceParser(ArgumentParser):
@@ -54,6 +54,8 @@ def run_command(main: Callable[[], None]) -> None:
 
 def _end(sentence: str, code: int) -> None:
     process = os.environ.get("RANK", "0")
+    if process != "0" and code == INTERRUPTED:
+        sys.exit(code)  # Ctrl-C reaches all, and the first answers it
     if process != "0":
         time.sleep(SECONDS_ALONE)  # what ends all processes, the first says: it ends this one before that
         sentence = f"[process {process}] {sentence}"

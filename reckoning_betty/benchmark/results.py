@@ -69,7 +69,7 @@ class Results:
 def describe_machine(threads: int, matmul_rate: float) -> dict[str, Any]:
     """What the numbers were measured on."""
     return {
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cpus": len(os.sched_getaffinity(0)),
         "threads": threads,
         "matmul_gflops": matmul_rate,
@@ -91,7 +91,8 @@ def _fingerprint() -> str:
     return code.hexdigest()[:12]
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """What the processor calls itself."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -41,12 +41,20 @@ from reckoning_betty.training.run_directory import (
 
 logger = logging.getLogger(__name__)
 
+SAME_CTRL_C = 1.0
+"""Seconds within which two signals are one Ctrl-C: Slurm and a launcher that passes it on both send it."""
+
 
 @dataclass(slots=True)
 class StopOnCtrlC:
-    """Notes the first Ctrl-C, for the next moment at which the state is whole; the second stops at once."""
+    """Notes the first Ctrl-C, for the next moment at which the state is whole; the second stops at once.
 
-    asked: bool = False
+    Args:
+        is_main: whether this process answers it.
+    """
+
+    is_main: bool
+    asked_at: float | None = None
     _before: Any = field(default=None, repr=False)
 
     def __enter__(self) -> "StopOnCtrlC":
@@ -57,10 +65,15 @@ class StopOnCtrlC:
         signal.signal(signal.SIGINT, self._before)
 
     def _note(self, number: int, frame: object) -> None:
-        if self.asked:
+        now = time.monotonic()
+        if self.asked_at is None:
+            self.asked_at = now
+            if self.is_main:
+                tqdm.write(
+                    "Stopping after this step (Ctrl-C again stops at once, and the steps since the last save are lost)."
+                )
+        elif now - self.asked_at > SAME_CTRL_C:
             raise KeyboardInterrupt
-        self.asked = True
-        tqdm.write("Stopping after this step (Ctrl-C again stops at once, and the steps since the last save are lost).")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,7 +109,7 @@ class Run:
         if summary is not None:
             return summary
         results = {}
-        with StopOnCtrlC() as stop:
+        with StopOnCtrlC(self.processes.is_main) as stop:
             for method in self.config.methods:
                 result_file = self.directory.result(method)
                 result = self._found(result_file)
@@ -148,7 +161,7 @@ class Run:
             save_every=config.save_every,
             save_best=save_best,
             log=MetricLog(self.directory.metrics, self.accelerator),
-            stop_asked=lambda: stop.asked,
+            stop_asked=lambda: stop.asked_at is not None,
         )
         engine = TrainingEngine(levels.problems, levels.dependencies, levels.outer, job, self.accelerator)
         engine.train_to_end()

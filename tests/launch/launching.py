@@ -7,11 +7,13 @@ import os
 import re
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,12 +81,29 @@ def start(script: str, *arguments: object, **options) -> subprocess.Popen:
     return start_command([sys.executable, str(ROOT / "launch" / f"{script}.py"), *map(str, arguments)], **options)
 
 
+def launch(*arguments: object, config: str, options: tuple[str, ...] = (), **started) -> subprocess.Popen:
+    """Start ``accelerate launch launch/train.py`` with a config of ours."""
+    command = ["accelerate", "launch", "--quiet", "--config_file", config_file(config)]
+    command += ["--main_process_port", free_port(), *options, str(ROOT / "launch" / "train.py")]
+    return start_command([*command, *map(str, arguments)], preexec_fn=None, **started)
+
+
+def config_file(name: str) -> str:
+    """A launcher config of ours."""
+    return str(ROOT / "engine_configs" / "accelerate" / f"{name}.yaml")
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
 def start_command(command: list[str], **options) -> subprocess.Popen:
     """Start a command on one core, its outputs piped, with the tools of this Python first."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    environment = os.environ | {"PATH": path}
-    STARTED.append(subprocess.Popen(command, env=environment, preexec_fn=_pin_to_one_core, **piped | options))
+    standard = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": _pin_to_one_core}
+    STARTED.append(subprocess.Popen(command, env=os.environ | {"PATH": path}, **standard | options))
     return STARTED[-1]
 
 
@@ -93,9 +112,12 @@ def _pin_to_one_core() -> None:
 
 
 def end_all() -> None:
-    """Kill what still runs of what was started, and close its pipes."""
+    """Kill what still runs of what was started, a launcher's processes too, and close its pipes."""
     while STARTED:
         with STARTED.pop() as process:
+            if process.poll() is None:
+                for child in psutil.Process(process.pid).children(recursive=True):
+                    child.kill()
             process.kill()
 
 

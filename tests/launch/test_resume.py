@@ -17,6 +17,7 @@ from launching import ROOT, TINY, call, contents, ended, last_of_each, start, st
 
 from reckoning_betty.checkpoint import recover_folder, replace_file, replace_folder
 from reckoning_betty.training.engine import TrainingEngine
+from reckoning_betty.training.run import StopOnCtrlC
 
 COMMAND = ("--problem", "clutrr", *TINY)
 LONG = (
@@ -123,6 +124,18 @@ def test_ctrl_c_saves_and_prints_the_command_that_goes_on(tmp_path):
     resumed = ended(start_command(command, cwd=ROOT))
     assert resumed.code == 0, resumed.err
     assert json.loads((run / "summary.json").read_text())["methods"]["reckoning"]["steps"] == 24
+
+
+def test_the_same_ctrl_c_from_two_senders_is_one_and_a_later_one_stops_at_once(monkeypatch):
+    with StopOnCtrlC(is_main=False) as stop:
+        assert stop.asked_at is None
+        signal.raise_signal(signal.SIGINT)
+        asked_at = stop.asked_at
+        signal.raise_signal(signal.SIGINT)
+        assert stop.asked_at == asked_at is not None
+        monkeypatch.setattr(time, "monotonic", lambda: asked_at + 1.5)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_resuming_a_finished_run_changes_nothing(trained, run_copy):

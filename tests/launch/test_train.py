@@ -10,7 +10,7 @@ import time
 import matplotlib.image
 import pytest
 import torch
-from launching import METHODS, ROOT, TINY, call, contents, ended, last_of_each, printed, start_command
+from launching import METHODS, ROOT, TINY, call, contents, last_of_each, printed
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -236,17 +236,6 @@ def test_a_hypergradient_that_is_not_finite_is_named(tmp_path, monkeypatch):
 def refuse_first(level, outer_step, inner_step, tensors, what="loss"):
     """As the guard, were the first tensor not finite."""
     raise NonFiniteError(f"{level}, outer step {outer_step}: the {what} '{next(iter(tensors))}' is not finite")
-
-
-@pytest.mark.parametrize("launcher", ["one_process", "cpu", "single_gpu"])  # the last takes the CPU if there is none
-def test_accelerate_launch_trains_with_a_config_of_one_process(launcher, tmp_path):
-    launcher = ("accelerate", "launch", "--config_file", ROOT / f"engine_configs/accelerate/{launcher}.yaml")
-    options = (*SHORT, "method=no_facts")
-    command = [*launcher, ROOT / "launch/train.py", "--problem", "clutrr", "--output", tmp_path / "run", *options]
-    result = ended(start_command(list(map(str, command))))
-    assert result.code == 0, result.err
-    assert "Traceback" not in result.err
-    assert summary(tmp_path / "run")["method"] == "no_facts"
 
 
 def test_real_stories_train(shared, tmp_path):

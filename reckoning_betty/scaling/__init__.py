@@ -1,0 +1,1 @@
+"""Throughput and memory of training on several processes, by strategy."""

@@ -35,8 +35,10 @@ class Strategy:
 STRATEGIES = {
     "ddp": Strategy("multi_gpu.yaml"),
     "sharded": Strategy("multi_gpu.yaml", shard_weights=True),
+    "fsdp2": Strategy("fsdp2.yaml"),
     "zero1": Strategy("deepspeed_zero1.yaml", package="deepspeed"),
     "zero2": Strategy("deepspeed_zero2.yaml", package="deepspeed"),
+    "zero3": Strategy("deepspeed_zero3.yaml", package="deepspeed"),
 }
 
 

@@ -22,8 +22,12 @@ STRATEGIES = {
     "alone": ("one_process", ()),
     "ddp": ("multi_cpu", ()),
     "sharded": ("multi_gpu", ("shard_weights=true",)),
+    "fsdp2": ("fsdp2", ()),
     "zero1": ("deepspeed_zero1", ()),
     "zero2": ("deepspeed_zero2", ()),
+    "zero2_offload": ("deepspeed_zero2_offload", ()),
+    "zero3": ("deepspeed_zero3", ()),
+    "zero3_offload": ("deepspeed_zero3_offload", ()),
 }
 """Launcher config, which on a machine without GPU starts processes on the CPU, and overrides."""
 
@@ -113,7 +117,7 @@ def test_configs_of_one_process_train_as_one(alone, tmp_path):
 
 @pytest.mark.parametrize(
     "strategies",
-    [("ddp", "alone"), ("sharded", "alone", "sharded"), ("zero2", "alone", "zero1")],
+    [("ddp", "alone"), ("sharded", "alone", "fsdp2"), ("zero2", "alone", "zero3"), ("zero3", "alone", "zero1")],
     ids=" then ".join,
 )
 def test_a_killed_run_goes_on_with_other_processes(strategies, alone, tmp_path):

@@ -125,8 +125,14 @@ def test_the_report_holds_the_numbers(tmp_path):
         assert expected in text
     assert "x 2.00" in line_of(results.rows[1])
     assert line_of(results.rows[2]).endswith("not installed: type: pip install it")
-    write_report(results.content, tmp_path / "s.json")
-    assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
+    pictures = []
+    for device in ("cpu", "a GPU"):
+        for row in results.rows:
+            row["runs"] = [run | {"device": device} for run in row["runs"]]
+        write_report(results.content, tmp_path / "s.json")
+        pictures.append((tmp_path / "s.png").read_bytes())
+    assert all(picture.startswith(b"\x89PNG") for picture in pictures)
+    assert pictures[0] != pictures[1]  # one process has all cores of a CPU already, but one GPU
 
 
 def test_runs_are_found_again_with_the_same_settings_only(tmp_path):

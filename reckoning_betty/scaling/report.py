@@ -9,11 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from reckoning_betty.checkpoint import replace_file
-from reckoning_betty.scaling.cells import ONE_PROCESS
+from reckoning_betty.scaling.cells import ONE_PROCESS, STRATEGIES
 from reckoning_betty.scaling.results import Row
 
-COLOURS = {"ddp": "#1b6ca8", "sharded": "#d1603d", "zero1": "#2a9d8f", "zero2": "#e9a820", ONE_PROCESS: "#404040"}
-MARKERS = {"ddp": "o", "sharded": "s", "zero1": "^", "zero2": "v", ONE_PROCESS: "D"}
+COLOURS = ("#1b6ca8", "#d1603d", "#2a9d8f", "#e9a820", "#8f5fbf", "#a03050", "#7a7a7a")
+STYLES = {name: {"color": COLOURS[i], "marker": "os^vPXd"[i]} for i, name in enumerate(STRATEGIES)}
+SPREAD = ("seconds_max", "seconds", "seconds_min")
 COLUMNS = ("strategy", "processes", "tasks/s", "speed-up", "s/outer step (min-max)", "peak MiB", "MiB above start")
 
 
@@ -57,43 +58,55 @@ def line_of(row: Row) -> str:
 
 
 def picture(rows: Sequence[Row], file: Path) -> None:
-    """Tasks per second, and memory of a process, against the number of processes."""
+    """Tasks per second, with the spread of the runs, and memory of a process against the number of processes."""
     figure = Figure(figsize=(10, 4.2), layout="constrained", dpi=120)
     speed, memory = figure.subplots(1, 2)
     measured = [row for row in rows if row["status"] == "measured"]
     alone = next((row for row in measured if row["strategy"] == ONE_PROCESS), None)
     numbers = sorted({row["processes"] for row in measured})
-    if alone and len(numbers) > 1:
+    on_cpu = all(run["device"] == "cpu" for row in measured for run in row["runs"])
+    if alone and not on_cpu:  # on a CPU one process has all cores already
         perfect = [alone["tasks_per_second"] * number for number in numbers]
-        speed.plot(numbers, perfect, color="#b0b0b0", linestyle="--", label="tasks/s of one process, times processes")
-    _lines(speed, measured, alone, lambda row: row["tasks_per_second"])
-    _lines(memory, measured, alone, lambda row: row["memory_above_start_mib"])
-    speed.set(ylabel="tasks per second", title="Speed, the same tasks per outer step")
+        speed.plot(numbers, perfect, color="#b0b0b0", linestyle="--", label="one process, times processes")
+    _lines(speed, measured, alone, lambda row: [row["tasks_per_second"] * row["seconds"] / row[key] for key in SPREAD])
+    _lines(memory, measured, alone, lambda row: [row["memory_above_start_mib"]] * len(SPREAD))
+    title = f"Speed of the same outer step{', always on all cores' if on_cpu else ''}"
+    speed.set(ylabel="tasks per second", title=title)
     memory.set(ylabel="MiB above start", title="Memory of the largest process")
     for axes in (speed, memory):
-        axes.set(xlabel="processes", ylim=(0, None))
+        axes.margins(x=0.12, y=0.1)
+        axes.set(xlabel="processes")
+        axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
         axes.set_axisbelow(True)
         axes.xaxis.set_major_locator(FixedLocator(numbers))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.margins(x=0.12)
     handles, labels = speed.get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     replace_file(file, lambda new: figure.savefig(new, format="png"))
 
 
-def _lines(axes: Axes, rows: Sequence[Row], alone: Row | None, value: Callable[[Row], float]) -> None:
-    """A line for each strategy, from one process on, with the spread of the runs' times on the tasks per second."""
-    for name in dict.fromkeys(row["strategy"] for row in rows if row is not alone):
-        mine = ([alone] if alone else []) + [row for row in rows if row["strategy"] == name]
-        points = [(row["processes"], value(row)) for row in mine]
-        axes.plot(*zip(*points, strict=True), color=COLOURS[name], marker=MARKERS[name], ms=6, label=name)
+def _lines(axes: Axes, rows: Sequence[Row], alone: Row | None, values: Callable[[Row], list[float]]) -> None:
+    """A line for each strategy, from one process on, side by side so that equal ones are all seen.
+
+    Args:
+        values: the least, the middle and the largest of a row.
+    """
+    names = list(dict.fromkeys(row["strategy"] for row in rows if row is not alone))
+    for place, name in enumerate(names):
+        mine = [row for row in rows if row["strategy"] == name]
+        at = [row["processes"] * (1 + 0.015 * (place - (len(names) - 1) / 2)) for row in mine]
+        low, middle, high = zip(*map(values, mine), strict=True)
+        errors = [[m - v for m, v in zip(middle, low, strict=True)], [v - m for m, v in zip(middle, high, strict=True)]]
+        axes.errorbar(at, middle, errors, **STYLES[name], ls="", ms=6, capsize=3, label=name)
+        start = [(1, values(alone)[1])] if alone else []
+        axes.plot(*zip(*start, *zip(at, middle, strict=True), strict=True), color=STYLES[name]["color"], lw=1.2)
     if alone:
-        axes.plot(
-            1, value(alone), color=COLOURS[ONE_PROCESS], marker=MARKERS[ONE_PROCESS], ms=7, ls="", label=ONE_PROCESS
-        )
+        low, middle, high = values(alone)
+        errors = [[middle - low], [high - middle]]
+        axes.errorbar(1, middle, errors, color="#404040", marker="D", ls="", ms=7, capsize=3, label=ONE_PROCESS)
 
 
 def _cells(row: Row) -> list[str]:

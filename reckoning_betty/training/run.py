@@ -41,7 +41,7 @@ from reckoning_betty.training.run_directory import (
 
 logger = logging.getLogger(__name__)
 
-SAME_CTRL_C = 1.0
+SAME_CTRL_C = 2.0
 """Seconds within which two signals are one Ctrl-C: Slurm and a launcher that passes it on both send it."""
 
 

@@ -133,7 +133,7 @@ def test_the_same_ctrl_c_from_two_senders_is_one_and_a_later_one_stops_at_once(m
         asked_at = stop.asked_at
         signal.raise_signal(signal.SIGINT)
         assert stop.asked_at == asked_at is not None
-        monkeypatch.setattr(time, "monotonic", lambda: asked_at + 1.5)
+        monkeypatch.setattr(time, "monotonic", lambda: asked_at + 2.5)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 

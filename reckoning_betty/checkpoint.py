@@ -41,6 +41,8 @@ class Checkpoint:
     """None for methods without an inner level."""
     optimizer: InnerOptimizer = field(default_factory=GradientDescent)
     """The inner one."""
+    facts_per_pass: int = 0
+    """``inner.facts_per_pass`` in training, whose memory it bounded."""
     note: dict[str, Any] = field(default_factory=dict)
     """What else is known: seed, outer step, validation."""
 
@@ -73,6 +75,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, Ten
                 "rows": rates.row_names,
                 "adapted": rates.names,
                 "optimizer": checkpoint.optimizer.describe(),
+                "facts_per_pass": checkpoint.facts_per_pass,
             }
         (new / NOTE_FILE).write_text(json.dumps(note, indent=2), encoding="utf-8")
 
@@ -112,6 +115,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         prompts=prompts,
         rates=rates,
         optimizer=GradientDescent() if inner is None else optimizer_of(inner.get("optimizer", {"name": "sgd"})),
+        facts_per_pass=0 if inner is None else inner.get("facts_per_pass", 0),
         note=note,
     )
 
@@ -125,6 +129,9 @@ def _check_note(method: str, inner: dict[str, Any] | None, note: dict[str, Any])
         if not fits or inner["rates"] not in GRANULARITIES:
             raise ValueError(f"inner is {inner}")
         optimizer_of(inner.get("optimizer", {"name": "sgd"}))
+        at_a_time = inner.get("facts_per_pass", 0)
+        if not isinstance(at_a_time, int) or at_a_time < 0:
+            raise ValueError(f"facts_per_pass is {at_a_time!r}")
     if not isinstance(note.get("data", {}), dict):
         raise ValueError(f"data is {note['data']!r}")
 

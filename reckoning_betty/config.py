@@ -88,6 +88,9 @@ class InnerConfig:
     implicit hypergradients need it, 0 for none."""
     checkpoint: bool = False
     """Recompute each inner step when the hypergradient comes back to it, instead of keeping its graph: less memory."""
+    facts_per_pass: int = 0
+    """An inner step reads the facts of each task in passes of so many at most, and sums their gradients: less memory,
+    the same step. 0 for all in one pass."""
     lora_rank: int = 8
     """``fast_weights=lora``: rank of the adapters, which alone are then trained, in both levels."""
     lora_alpha: float = 16.0
@@ -100,7 +103,7 @@ class InnerConfig:
     def __post_init__(self):
         require(self.steps >= 1, "inner.steps", self.steps, "RECKONING needs at least 1 inner step")
         require(self.initial_rate > 0, "inner.initial_rate", self.initial_rate, "inner rates are positive")
-        for key in ("rate_learning_rate", "top_layers", "weight_decay", "proximal"):
+        for key in ("rate_learning_rate", "top_layers", "weight_decay", "proximal", "facts_per_pass"):
             require(getattr(self, key) >= 0, f"inner.{key}", getattr(self, key), "it cannot be negative")
         for key in ("lora_rank", "lora_alpha"):
             require(getattr(self, key) > 0, f"inner.{key}", getattr(self, key), "it must be positive")

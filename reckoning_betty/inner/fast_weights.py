@@ -14,13 +14,14 @@ swept      one per task, the model mapped over them, ``swept``    gradient desce
 ``lora`` stands for adapters alone (``models/adapters.py``), held in whichever of these ``auto`` takes for them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
 from reckoning_betty.inner.looped import LoopedCopies
+from reckoning_betty.inner.losses import Loss
 from reckoning_betty.inner.one_pass import OnePassWeights
 from reckoning_betty.inner.optimizers import GradientDescent, InnerOptimizer
 from reckoning_betty.inner.swept import SweptCopies
@@ -39,7 +40,7 @@ class FastWeights(Protocol):
         """Next-token logits [B, R, T, V] for token ids [B, R, T], each task under its own weights."""
 
     def step(
-        self, loss_of: Callable[["FastWeights"], Tensor], rates: dict[str, Tensor], create_graph: bool
+        self, loss_of: Loss | Sequence[Loss], rates: dict[str, Tensor], create_graph: bool
     ) -> tuple["FastWeights", Tensor]:
         """theta_{k+1} and the losses [B] under theta_k (``OnePassWeights.step`` has the details)."""
 

@@ -19,7 +19,6 @@ class LowRank(AdaptedMatrix):
     Args:
         num_steps: for how many steps to reserve memory; more are possible.
         segments: (chain, number of its rows) in the order of the steps; the last of a kind may be added to.
-        added: whether it is one-hot, and n, of each outer product that the last step brought.
     """
 
     def __init__(
@@ -28,12 +27,12 @@ class LowRank(AdaptedMatrix):
         num_tasks: int,
         num_steps: int = 1,
         segments: tuple[tuple["Chain", int], ...] = (),
-        added: tuple[tuple[bool, int], ...] = (),
     ):
         super().__init__(origin, num_tasks)
         self.num_steps = num_steps
         self.segments = segments
-        self.added = added
+        self.added: tuple[tuple[bool, int], ...] = ()
+        """Whether it is one-hot, and n, of each outer product that the last step brought."""
 
     def product(self, x: Tensor) -> Tensor:
         y = F.linear(x, self.origin.matrix)
@@ -54,18 +53,26 @@ class LowRank(AdaptedMatrix):
         for chain, length in self.segments:
             chain.note(length, left, right)
 
-    def minus(self, outer_products: OuterProducts) -> "LowRank":
-        segments, added = list(self.segments), []
+    def minus(self, outer_products: OuterProducts, num_passes: int = 1, kept: bool = True) -> "LowRank":
+        new = LowRank(self.origin, self.num_tasks, self.num_steps, self.segments)
+        new._append(outer_products, num_passes)
+        return new
+
+    def subtract(self, outer_products: OuterProducts, kept: bool = True) -> None:
+        self._append(outer_products, 1)
+
+    def _append(self, outer_products: OuterProducts, num_passes: int) -> None:
+        segments, added = list(self.segments), list(self.added)
         for left, right in outer_products:
             place = self._last(segments, left.one_hot)
             if place is None or segments[place][0].length != segments[place][1]:  # another step went on from there
-                segments.append((Chain(left.one_hot, self.num_steps), 0))
+                segments.append((Chain(left.one_hot, self.num_steps * num_passes), 0))
                 place = len(segments) - 1
             chain = segments[place][0]
             chain.append(left, right)
             segments[place] = (chain, chain.length)
             added.append((left.one_hot, right.shape[1]))
-        return LowRank(self.origin, self.num_tasks, self.num_steps, tuple(segments), tuple(added))
+        self.segments, self.added = tuple(segments), tuple(added)
 
     def pass_on(self, earlier: AdaptedMatrix) -> list[Tensor | None]:
         segments = list(self.segments)
@@ -87,12 +94,12 @@ class Chain:
     """Token factors of one kind, and their cotangents; a step uses the first ``length`` rows that it knows of.
 
     Args:
-        num_steps: how many times as many rows to reserve memory for as are appended first.
+        times: how many times as many rows to reserve memory for as are appended first.
     """
 
-    def __init__(self, one_hot: bool, num_steps: int = 1):
+    def __init__(self, one_hot: bool, times: int = 1):
         self.one_hot = one_hot
-        self.num_steps = num_steps
+        self.times = times
         self.length = 0
         self._left: Tensor | None = None
         self._right: Tensor | None = None
@@ -107,7 +114,7 @@ class Chain:
 
     def append(self, left: Rows, right: Tensor) -> None:
         start, self.length = self.length, self.length + right.shape[1]
-        reserved = self.num_steps * right.shape[1] if self._right is None else 2 * self._right.shape[1]
+        reserved = self.times * right.shape[1] if self._right is None else 2 * self._right.shape[1]
         self._left = _with_rows(self._left, left.values, start, max(reserved, self.length))
         self._right = _with_rows(self._right, right, start, max(reserved, self.length))
 

@@ -152,7 +152,7 @@ class Origin:
 
 
 class AdaptedMatrix(ABC):
-    """M_k of B tasks. Immutable, but for the cotangents that it holds during a backward pass."""
+    """M_k of B tasks. Immutable once its step is done, but for the cotangents that it holds during a backward pass."""
 
     def __init__(self, origin: Origin, num_tasks: int):
         self.origin = origin
@@ -171,8 +171,17 @@ class AdaptedMatrix(ABC):
         """M_k-bar += left^T right, for each task."""
 
     @abstractmethod
-    def minus(self, outer_products: OuterProducts) -> "AdaptedMatrix":
-        """M_{k+1} = M_k - sum of L^T R."""
+    def minus(self, outer_products: OuterProducts, num_passes: int = 1, kept: bool = True) -> "AdaptedMatrix":
+        """M_{k+1} = M_k - sum of L^T R.
+
+        Args:
+            num_passes: in how many parts the outer products come; the others follow by ``subtract``.
+            kept: whether the backward pass will ask for their cotangents.
+        """
+
+    @abstractmethod
+    def subtract(self, outer_products: OuterProducts, kept: bool = True) -> None:
+        """M_{k+1} -= sum of L^T R, in place: a further pass of the step that made it, before anything uses it."""
 
     @abstractmethod
     def pass_on(self, earlier: "AdaptedMatrix") -> list[Tensor | None]:
@@ -181,5 +190,5 @@ class AdaptedMatrix(ABC):
         R-bar = -L M_{k+1}-bar,   L-bar = -R M_{k+1}-bar^T,   M_k-bar += M_{k+1}-bar
 
         Returns:
-            L-bar (None for ids) and R-bar of each outer product in turn.
+            L-bar (None for ids) and R-bar of each outer product that was ``kept``, in turn.
         """

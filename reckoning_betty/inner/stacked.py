@@ -9,16 +9,14 @@ from reckoning_betty.inner.recompute import backward_pass
 
 
 class Stacked(AdaptedMatrix):
-    """One matrix per task, [B, out, in]; before the first step still the shared one.
+    """One matrix per task, [B, out, in]; before the first step still the shared one."""
 
-    Args:
-        outer_products: those that the last step brought.
-    """
-
-    def __init__(self, origin: Origin, num_tasks: int, stack: Tensor | None = None, outer_products: OuterProducts = ()):
+    def __init__(self, origin: Origin, num_tasks: int, stack: Tensor | None = None):
         super().__init__(origin, num_tasks)
         self.stack = stack
-        self.outer_products = outer_products
+        self.outer_products: OuterProducts = ()
+        """Those that the last step brought, if they are kept."""
+        self._owns_stack = False
         self._bar: Tensor | None = None
         self._pass = -1
 
@@ -46,9 +44,14 @@ class Stacked(AdaptedMatrix):
         else:
             self._bar.baddbmm_(left.values.mT, right)
 
-    def minus(self, outer_products: OuterProducts) -> "Stacked":
+    def minus(self, outer_products: OuterProducts, num_passes: int = 1, kept: bool = True) -> "Stacked":
+        new = Stacked(self.origin, self.num_tasks, self.stack)
+        new.subtract(outer_products, kept)
+        return new
+
+    def subtract(self, outer_products: OuterProducts, kept: bool = True) -> None:
         start = self.origin.matrix.expand(self.num_tasks, -1, -1) if self.stack is None else self.stack
-        stack = None
+        stack = self.stack if self._owns_stack else None  # the first writes to memory of its own
         for left, right in outer_products:
             if left.one_hot:
                 stack = start.clone(memory_format=torch.contiguous_format) if stack is None else stack
@@ -57,7 +60,10 @@ class Stacked(AdaptedMatrix):
                 stack = torch.baddbmm(start, left.values.mT, right, alpha=-1)
             else:
                 stack.baddbmm_(left.values.mT, right, alpha=-1)
-        return Stacked(self.origin, self.num_tasks, self.stack if stack is None else stack, outer_products)
+        if stack is not None:
+            self.stack, self._owns_stack = stack, True
+        if kept:
+            self.outer_products = [*self.outer_products, *outer_products]
 
     def pass_on(self, earlier: AdaptedMatrix) -> list[Tensor | None]:
         self._begin()

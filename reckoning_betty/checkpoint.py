@@ -20,6 +20,7 @@ from reckoning_betty.config import Method
 from reckoning_betty.data.collate import Prompts
 from reckoning_betty.errors import UserError
 from reckoning_betty.inner.optimizers import GradientDescent, InnerOptimizer, optimizer_of
+from reckoning_betty.inner.precision import Precision, precision_of, set_precision
 from reckoning_betty.inner.rates import GRANULARITIES, InnerRates
 from reckoning_betty.models import adapters
 from reckoning_betty.models.causal_lm import layer_names, load_pretrained, make_twice_differentiable
@@ -65,6 +66,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, Ten
             "method": checkpoint.method,
             "problem": checkpoint.problem,
             "prompts": asdict(checkpoint.prompts),
+            "precision": precision_of(checkpoint.model),
         }
         if checkpoint.rates is not None:
             rates = checkpoint.rates
@@ -98,7 +100,10 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         note = json.loads(note_file.read_text(encoding="utf-8"))
         prompts = Prompts(**note.pop("prompts"))
         method, problem, inner = note.pop("method"), note.pop("problem"), note.pop("inner", None)
+        precision = note.pop("precision", "float32")
         _check_note(method, inner, note)
+        if precision not in get_args(Precision):
+            raise ValueError(f"precision is {precision!r}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{note_file} is damaged ({error}): take another checkpoint, or train again.") from None
     model, tokenizer = load_pretrained(
@@ -106,6 +111,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     )
     if (folder / adapters.FOLDER).is_dir():
         adapters.load_adapters(model, folder / adapters.FOLDER)
+    set_precision(model, precision)
     rates = None if inner is None else _load_rates(folder / RATES_FILE, inner, model)
     return Checkpoint(
         model=make_twice_differentiable(model),

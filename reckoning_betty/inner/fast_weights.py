@@ -20,10 +20,12 @@ from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
+from reckoning_betty.errors import UserError
 from reckoning_betty.inner.looped import LoopedCopies
 from reckoning_betty.inner.losses import Loss
 from reckoning_betty.inner.one_pass import OnePassWeights
 from reckoning_betty.inner.optimizers import GradientDescent, InnerOptimizer
+from reckoning_betty.inner.precision import precision_of
 from reckoning_betty.inner.swept import SweptCopies
 from reckoning_betty.inner.traps import refuse_silent_traps
 
@@ -74,9 +76,14 @@ class FastWeightsPlan:
         """theta_0 = theta for every task.
 
         Raises:
-            UserError: the model would give wrong numbers (``traps.py``).
+            UserError: the model would give wrong numbers (``traps.py``), or its precision asks for another form.
         """
         refuse_silent_traps(model, self.names)
+        if self.form in ("looped", "swept") and precision_of(model) != "float32":
+            raise UserError(
+                f"Fast weights that are {self.reason or self.form} run the model's own products, in float32 alone: "
+                f"take inner.fast_weights=batched, or model.precision=float32 instead of {precision_of(model)}."
+            )
         if self.form == "looped":
             return LoopedCopies.start(model, self.names, num_tasks, self.optimizer, self.checkpoint)
         if self.form == "swept":

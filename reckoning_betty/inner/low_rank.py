@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from reckoning_betty.inner.matrices import AdaptedMatrix, Origin, OuterProducts, Rows
+from reckoning_betty.inner.precision import add_product, multiply
 from reckoning_betty.inner.recompute import backward_pass, keeps_graph
 
 WORTH_A_COPY = 2**18
@@ -35,23 +35,25 @@ class LowRank(AdaptedMatrix):
         """Whether it is one-hot, and n, of each outer product that the last step brought."""
 
     def product(self, x: Tensor) -> Tensor:
-        y = F.linear(x, self.origin.matrix)
+        rounded = self.origin.rounded
+        y = self.origin.product(x)
         for chain, length in self.segments:
             left, right = chain.factors(length)
-            left.subtract_combined(y, x @ right.mT)
+            left.subtract_combined(y, multiply(x, right.mT, rounded), rounded)
         return y
 
     def transposed_product(self, left: Rows) -> Tensor:
-        x = F.embedding(left.values, self.origin.matrix) if left.one_hot else left.values @ self.origin.matrix
+        rounded = self.origin.rounded
+        x = self.origin.transposed_product(left)
         for chain, length in self.segments:
             factor, right = chain.factors(length)
-            x.baddbmm_(left.gram(factor, x.dtype), right, alpha=-1)
+            add_product(x, left.gram(factor, x.dtype, rounded), right, rounded, alpha=-1)
         return x
 
     def note(self, left: Rows, right: Tensor) -> None:
         self.origin.note(left, right)
         for chain, length in self.segments:
-            chain.note(length, left, right)
+            chain.note(length, left, right, self.origin.rounded)
 
     def minus(self, outer_products: OuterProducts, num_passes: int = 1, kept: bool = True) -> "LowRank":
         new = LowRank(self.origin, self.num_tasks, self.num_steps, self.segments)
@@ -118,16 +120,17 @@ class Chain:
         self._left = _with_rows(self._left, left.values, start, max(reserved, self.length))
         self._right = _with_rows(self._right, right, start, max(reserved, self.length))
 
-    def note(self, length: int, left: Rows, right: Tensor) -> None:
+    def note(self, length: int, left: Rows, right: Tensor, rounded: torch.dtype | None = None) -> None:
         """With M_k-bar += left^T right, for all earlier factors: R-bar -= L M_k-bar and L-bar -= R M_k-bar^T."""
         if backward_pass() != self._pass:
             self._pass = backward_pass()
             self._right_bar = torch.zeros_like(self._right[:, : self.length])
             self._left_bar = None if self.one_hot else torch.zeros_like(self._left[:, : self.length])
         factor, factor_right = self.factors(length)
-        self._right_bar[:, :length].baddbmm_(factor.gram(left, right.dtype), right, alpha=-1)
+        gram = factor.gram(left, right.dtype, rounded)
+        add_product(self._right_bar[:, :length], gram, right, rounded, alpha=-1)
         if self._left_bar is not None:
-            left.subtract_combined(self._left_bar[:, :length], factor_right @ right.mT)
+            left.subtract_combined(self._left_bar[:, :length], multiply(factor_right, right.mT, rounded), rounded)
 
     def cotangents(self, start: int, end: int) -> tuple[Tensor | None, Tensor | None]:
         """L-bar and R-bar of rows ``start`` to ``end``, whose memory is freed unless the pass keeps its graph."""

@@ -19,6 +19,7 @@ from reckoning_betty.inner.losses import Loss, parts_of
 from reckoning_betty.inner.low_rank import LowRank
 from reckoning_betty.inner.matrices import AdaptedMatrix, Origin, Rows
 from reckoning_betty.inner.optimizers import GradientDescent, InnerOptimizer, State
+from reckoning_betty.inner.precision import multiply, product_dtype
 from reckoning_betty.inner.products import Anchor, Product, TransposedProduct, Update, by_task
 from reckoning_betty.inner.recompute import Tree, recomputed
 from reckoning_betty.inner.smooth import gelu
@@ -32,7 +33,7 @@ class Places:
 
     modules: dict[tuple[nn.Module, str], str]
     parameters: dict[str, nn.Parameter]
-    """Those that move, and those that are sharded, which no module can use as they are."""
+    """Those that move, those that are sharded, which no module can use as they are, and matrices to be rounded."""
     moving: frozenset[str]
     transposed: frozenset[str]
     shared: list[nn.Parameter]
@@ -43,7 +44,8 @@ class Places:
     @classmethod
     def of(cls, model: nn.Module, names: Sequence[str]) -> "Places":
         everything = dict(model.named_parameters())
-        still = [name for name, parameter in everything.items() if name not in names and is_sharded(parameter)]
+        rounded = product_dtype(model) is not None
+        still = [n for n, p in everything.items() if n not in names and (is_sharded(p) or (rounded and p.ndim == 2))]
         parameters = {name: everything[name] for name in [*names, *still]}
         name_of = {id(parameter): name for name, parameter in parameters.items()}
         modules, transposed, activations = {}, set(), {}
@@ -135,7 +137,7 @@ class OnePassWeights:
         for name, parameter in places.parameters.items():
             still = name not in places.moving
             if still or (optimizer.linear and parameter.ndim == 2):
-                origin = Origin(parameter, name in places.transposed)
+                origin = Origin(parameter, name in places.transposed, product_dtype(model))
                 low_rank = still or is_low_rank(*parameter.shape)
                 matrices[name] = LowRank(origin, num_tasks, num_steps) if low_rank else Stacked(origin, num_tasks)
                 tokens[name] = Anchor.apply(parameter, origin)
@@ -332,8 +334,8 @@ class OnePassWeights:
 
     def _plain_linear(self, name: str):
         def linear(x: Tensor, bias: Tensor | None) -> Tensor:
-            values = self.values[name]
-            y = by_task(x, self.num_tasks) @ (values if name in self.places.transposed else values.mT)
+            values = self.values[name] if name in self.places.transposed else self.values[name].mT
+            y = multiply(by_task(x, self.num_tasks), values, product_dtype(self.model))
             y = y if bias is None else y + bias.unsqueeze(1)
             return y.view(*x.shape[:-1], y.shape[-1])
 
@@ -370,7 +372,7 @@ class _Recording:
 
 
 def logits_of(model: nn.Module, tokens: Tensor) -> Tensor:
-    """The model's own logits [R, T, V] for tokens [R, T], whose sharded matrices are gathered one after another."""
-    if not any(map(is_sharded, model.parameters())):
+    """The model's own logits [R, T, V] for tokens [R, T]; sharded matrices are gathered one after another."""
+    if product_dtype(model) is None and not any(map(is_sharded, model.parameters())):
         return model(input_ids=tokens, use_cache=False).logits
     return OnePassWeights.start(model, [], 1, GradientDescent(), lambda *sizes: True).logits(tokens.unsqueeze(0))[0]

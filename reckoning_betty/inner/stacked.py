@@ -1,10 +1,10 @@
 """The materialised form of an adapted matrix: one per task."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from reckoning_betty.inner.matrices import AdaptedMatrix, Origin, OuterProducts, Rows
+from reckoning_betty.inner.precision import add_product, multiply
 from reckoning_betty.inner.recompute import backward_pass
 
 
@@ -21,15 +21,14 @@ class Stacked(AdaptedMatrix):
         self._pass = -1
 
     def product(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.origin.matrix) if self.stack is None else x @ self.stack.mT
+        return self.origin.product(x) if self.stack is None else multiply(x, self.stack.mT, self.origin.rounded)
 
     def transposed_product(self, left: Rows) -> Tensor:
-        matrix = self.origin.matrix if self.stack is None else self.stack
-        if not left.one_hot:
-            return left.values @ matrix
         if self.stack is None:
-            return F.embedding(left.values, matrix)
-        return matrix.flatten(0, 1)[self._places(left)].unflatten(0, left.values.shape)
+            return self.origin.transposed_product(left)
+        if not left.one_hot:
+            return multiply(left.values, self.stack, self.origin.rounded)
+        return self.stack.flatten(0, 1)[self._places(left)].unflatten(0, left.values.shape)
 
     def note(self, left: Rows, right: Tensor) -> None:
         self._begin()
@@ -40,9 +39,9 @@ class Stacked(AdaptedMatrix):
                 self._bar = torch.zeros_like(self.stack)
             self._bar.flatten(0, 1).index_add_(0, self._places(left), right.flatten(0, 1))
         elif self._bar is None:
-            self._bar = left.values.mT @ right
+            self._bar = multiply(left.values.mT, right, self.origin.rounded)
         else:
-            self._bar.baddbmm_(left.values.mT, right)
+            add_product(self._bar, left.values.mT, right, self.origin.rounded)
 
     def minus(self, outer_products: OuterProducts, num_passes: int = 1, kept: bool = True) -> "Stacked":
         new = Stacked(self.origin, self.num_tasks, self.stack)
@@ -52,14 +51,16 @@ class Stacked(AdaptedMatrix):
     def subtract(self, outer_products: OuterProducts, kept: bool = True) -> None:
         start = self.origin.matrix.expand(self.num_tasks, -1, -1) if self.stack is None else self.stack
         stack = self.stack if self._owns_stack else None  # the first writes to memory of its own
+        rounded = self.origin.rounded
         for left, right in outer_products:
             if left.one_hot:
                 stack = start.clone(memory_format=torch.contiguous_format) if stack is None else stack
                 stack.flatten(0, 1).index_add_(0, self._places(left), right.flatten(0, 1), alpha=-1)
-            elif stack is None:
+            elif stack is None and rounded is None:
                 stack = torch.baddbmm(start, left.values.mT, right, alpha=-1)
             else:
-                stack.baddbmm_(left.values.mT, right, alpha=-1)
+                stack = start.clone(memory_format=torch.contiguous_format) if stack is None else stack
+                add_product(stack, left.values.mT, right, rounded, alpha=-1)
         if stack is not None:
             self.stack, self._owns_stack = stack, True
         if kept:
@@ -67,7 +68,7 @@ class Stacked(AdaptedMatrix):
 
     def pass_on(self, earlier: AdaptedMatrix) -> list[Tensor | None]:
         self._begin()
-        bar, self._bar = self._bar, None
+        bar, self._bar, rounded = self._bar, None, self.origin.rounded
         if bar is None:
             return [None] * (2 * len(self.outer_products))
         found: list[Tensor | None] = []
@@ -75,7 +76,7 @@ class Stacked(AdaptedMatrix):
             if left.one_hot:
                 found += [None, bar.flatten(0, 1)[self._places(left)].view_as(right).neg_()]
             else:
-                found += [(right @ bar.mT).neg_(), (left.values @ bar).neg_()]
+                found += [multiply(right, bar.mT, rounded).neg_(), multiply(left.values, bar, rounded).neg_()]
         earlier.receive(bar)
         return found
 

@@ -81,7 +81,7 @@ class FastWeightsPlan:
         refuse_silent_traps(model, self.names)
         if self.form in ("looped", "swept") and precision_of(model) != "float32":
             raise UserError(
-                f"Fast weights that are {self.reason or self.form} run the model's own products, in float32 alone: "
+                f"The {self.form} form of fast weights runs the model's own products, in float32 alone: "
                 f"take inner.fast_weights=batched, or model.precision=float32 instead of {precision_of(model)}."
             )
         if self.form == "looped":

@@ -14,6 +14,7 @@ try:
     from problems.methods import build_levels
     from reckoning_betty.command_line import OneSentenceParser, run_command
     from reckoning_betty.config_io import load_config, load_saved_config, save_config
+    from reckoning_betty.distributed.mixed_precision import with_launched_precision
     from reckoning_betty.distributed.processes import Processes
     from reckoning_betty.errors import UserError
     from reckoning_betty.guards import NonFiniteError
@@ -48,6 +49,7 @@ def main() -> None:
     else:
         overrides = given.overrides + ([f"data_path={json.dumps(given.data)}"] if given.data else [])
         config = load_config(problem.name, problem.data_config, given.config or problem.default_config, overrides)
+        config = with_launched_precision(config)
         splits = problem.load_splits(config.data, config.data_path or None, config.seed)
         parameters = check_model(config, splits, problem.prompts, build_levels)
         choose = partial(choose_threads, parameters, processes.number_here)

@@ -10,7 +10,7 @@ from reckoning_betty.distributed.sharding import gathered
 from reckoning_betty.guards import refuse_non_finite
 from reckoning_betty.hypergradients.implicit import ImplicitMethod
 from reckoning_betty.hypergradients.method import HypergradientMethod
-from reckoning_betty.inner.encode import encoding_loss
+from reckoning_betty.inner.encode import encoding_loss, encoding_losses
 from reckoning_betty.inner.fast_weights import FastWeights, FastWeightsPlan
 from reckoning_betty.inner.one_pass import OnePassWeights
 from reckoning_betty.inner.optimizers import Proximal
@@ -31,6 +31,7 @@ class KnowledgeEncoding(UnrolledProblem):
         method: says through which steps' gradients the hypergradient passes.
         start: theta, the parameters that move.
         num_tasks: B, of a pass.
+        facts_per_pass: facts of each task that a step reads at a time, 0 for all (``encoding_losses``).
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class KnowledgeEncoding(UnrolledProblem):
         method: HypergradientMethod,
         start: list[Tensor],
         num_tasks: int,
+        facts_per_pass: int = 0,
     ):
         super().__init__("knowledge_encoding", method.lower_config(num_steps, start, num_tasks))
         self.num_steps = num_steps
         self.plan = plan
         self.method = method
+        self.facts_per_pass = facts_per_pass
         self.losses: list[Tensor] = []
         """L_CLM(theta_k; K) of the current inner loop, one [B] per step, detached."""
 
@@ -59,7 +62,7 @@ class KnowledgeEncoding(UnrolledProblem):
     def moved(self, fast: FastWeights, facts: TokenRows, inner_step: int) -> tuple[FastWeights, Tensor]:
         second_order = self.method.differentiates(inner_step, self.num_steps)
         rates = self.reasoning.module.rates.at(inner_step)
-        moved, losses = fast.step(lambda now: encoding_loss(now, facts), rates, create_graph=second_order)
+        moved, losses = fast.step(encoding_losses(facts, self.facts_per_pass), rates, create_graph=second_order)
         self.losses.append(losses)
         outer_step, loss = self.reasoning.outer_step + 1, losses.sum()
         refuse_non_finite("inner level (knowledge encoding)", outer_step, inner_step, {"L_CLM": loss})

@@ -104,7 +104,8 @@ def build_levels(
             refuse_mixed_tasks(model, names)
         parameters = dict(model.named_parameters())
         level = ImplicitKnowledgeEncoding if method.is_implicit else KnowledgeEncoding
-        encoding = level(inner.steps, plan, method, [parameters[name] for name in names], tasks_per_pass)
+        start = [parameters[name] for name in names]
+        encoding = level(inner.steps, plan, method, start, tasks_per_pass, inner.facts_per_pass)
         note = f"fast weights: {plan.reason}"
         if method.is_implicit:
             how = "trained through the first-order path" if method.trains_rates else "frozen at their initial values"

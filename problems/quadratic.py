@@ -106,7 +106,7 @@ class Inner(UnrolledProblem):
             return tasks.inner_losses(phi) + tasks.strength / 2 * (phi - shared["theta"]).square().sum(-1)
 
         theta = {"theta": self.outer.module.theta}
-        copies, found = forward_over_reverse(losses, {"phi": fast.values}, {"phi": self.alpha(inner_step)}, theta)
+        copies, found = forward_over_reverse([losses], {"phi": fast.values}, {"phi": self.alpha(inner_step)}, theta)
         return Phi(copies["phi"]), found.sum()
 
 

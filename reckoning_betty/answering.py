@@ -33,6 +33,7 @@ def answerer_of(checkpoint: Checkpoint, device: torch.device, inner_steps: int |
         model=model,
         rates=checkpoint.rates,
         optimizer=checkpoint.optimizer,
+        facts_per_pass=checkpoint.facts_per_pass,
         encoder=TaskEncoder(checkpoint.tokenizer, checkpoint.prompts, device, max_tokens(model)),
         inner_steps=inner_steps or (checkpoint.rates.num_steps if checkpoint.rates else 0),
     )

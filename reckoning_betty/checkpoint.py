@@ -20,6 +20,7 @@ from reckoning_betty.config import Method
 from reckoning_betty.data.collate import Prompts
 from reckoning_betty.errors import UserError
 from reckoning_betty.inner.optimizers import GradientDescent, InnerOptimizer, optimizer_of
+from reckoning_betty.inner.precision import Precision, precision_of, set_precision
 from reckoning_betty.inner.rates import GRANULARITIES, InnerRates
 from reckoning_betty.models import adapters
 from reckoning_betty.models.causal_lm import layer_names, load_pretrained, make_twice_differentiable
@@ -41,6 +42,8 @@ class Checkpoint:
     """None for methods without an inner level."""
     optimizer: InnerOptimizer = field(default_factory=GradientDescent)
     """The inner one."""
+    facts_per_pass: int = 0
+    """``inner.facts_per_pass`` in training, whose memory it bounded."""
     note: dict[str, Any] = field(default_factory=dict)
     """What else is known: seed, outer step, validation."""
 
@@ -63,6 +66,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, Ten
             "method": checkpoint.method,
             "problem": checkpoint.problem,
             "prompts": asdict(checkpoint.prompts),
+            "precision": precision_of(checkpoint.model),
         }
         if checkpoint.rates is not None:
             rates = checkpoint.rates
@@ -73,6 +77,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, Ten
                 "rows": rates.row_names,
                 "adapted": rates.names,
                 "optimizer": checkpoint.optimizer.describe(),
+                "facts_per_pass": checkpoint.facts_per_pass,
             }
         (new / NOTE_FILE).write_text(json.dumps(note, indent=2), encoding="utf-8")
 
@@ -95,7 +100,10 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         note = json.loads(note_file.read_text(encoding="utf-8"))
         prompts = Prompts(**note.pop("prompts"))
         method, problem, inner = note.pop("method"), note.pop("problem"), note.pop("inner", None)
+        precision = note.pop("precision", "float32")
         _check_note(method, inner, note)
+        if precision not in get_args(Precision):
+            raise ValueError(f"precision is {precision!r}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{note_file} is damaged ({error}): take another checkpoint, or train again.") from None
     model, tokenizer = load_pretrained(
@@ -103,6 +111,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     )
     if (folder / adapters.FOLDER).is_dir():
         adapters.load_adapters(model, folder / adapters.FOLDER)
+    set_precision(model, precision)
     rates = None if inner is None else _load_rates(folder / RATES_FILE, inner, model)
     return Checkpoint(
         model=make_twice_differentiable(model),
@@ -112,6 +121,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         prompts=prompts,
         rates=rates,
         optimizer=GradientDescent() if inner is None else optimizer_of(inner.get("optimizer", {"name": "sgd"})),
+        facts_per_pass=0 if inner is None else inner.get("facts_per_pass", 0),
         note=note,
     )
 
@@ -125,6 +135,9 @@ def _check_note(method: str, inner: dict[str, Any] | None, note: dict[str, Any])
         if not fits or inner["rates"] not in GRANULARITIES:
             raise ValueError(f"inner is {inner}")
         optimizer_of(inner.get("optimizer", {"name": "sgd"}))
+        at_a_time = inner.get("facts_per_pass", 0)
+        if not isinstance(at_a_time, int) or at_a_time < 0:
+            raise ValueError(f"facts_per_pass is {at_a_time!r}")
     if not isinstance(note.get("data", {}), dict):
         raise ValueError(f"data is {note['data']!r}")
 

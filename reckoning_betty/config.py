@@ -12,6 +12,7 @@ from reckoning_betty.hypergradients.method import HypergradientMethod
 from reckoning_betty.hypergradients.registry import find_method
 from reckoning_betty.inner.fast_weights import Form
 from reckoning_betty.inner.optimizers import AdamW, GradientDescent, InnerOptimizer, InnerOptimizerName, Proximal
+from reckoning_betty.inner.precision import Precision
 from reckoning_betty.inner.rates import Granularity
 
 Method = Literal["reckoning", "in_context", "no_facts"]
@@ -28,6 +29,9 @@ class ModelConfig:
     """Branch, tag or commit of a hub model."""
     trust_remote_code: bool = False
     """Run modelling code that comes with a hub model."""
+    precision: Precision = "float32"
+    """What the factors of matrix products are rounded to. Weights, fast weights, inner rates, activations, losses,
+    gradients and the optimizer's state are float32 either way."""
     attention: str = "eager"
     """Attention implementation. Only ``eager`` is twice differentiable under swapped weights (DESIGN.md section 5)."""
     layers: int = 2
@@ -88,6 +92,9 @@ class InnerConfig:
     implicit hypergradients need it, 0 for none."""
     checkpoint: bool = False
     """Recompute each inner step when the hypergradient comes back to it, instead of keeping its graph: less memory."""
+    facts_per_pass: int = 0
+    """An inner step reads the facts of each task in passes of so many at most, and sums their gradients: less memory,
+    the same step. 0 for all in one pass."""
     lora_rank: int = 8
     """``fast_weights=lora``: rank of the adapters, which alone are then trained, in both levels."""
     lora_alpha: float = 16.0
@@ -100,7 +107,7 @@ class InnerConfig:
     def __post_init__(self):
         require(self.steps >= 1, "inner.steps", self.steps, "RECKONING needs at least 1 inner step")
         require(self.initial_rate > 0, "inner.initial_rate", self.initial_rate, "inner rates are positive")
-        for key in ("rate_learning_rate", "top_layers", "weight_decay", "proximal"):
+        for key in ("rate_learning_rate", "top_layers", "weight_decay", "proximal", "facts_per_pass"):
             require(getattr(self, key) >= 0, f"inner.{key}", getattr(self, key), "it cannot be negative")
         for key in ("lora_rank", "lora_alpha"):
             require(getattr(self, key) > 0, f"inner.{key}", getattr(self, key), "it must be positive")
@@ -244,6 +251,9 @@ class RunConfig:
             possible = not self.shard_weights or form in ("auto", "dual", "batched", "lora")
             wanted = f"{form} fast weights take whole matrices; take inner.fast_weights=auto, and another method"
             require(possible, "shard_weights", "true", wanted)
+            possible = self.model.precision == "float32" or form in ("auto", "dual", "batched", "lora")
+            wanted = f"{form} fast weights run the model's own products; take inner.fast_weights=auto, another method"
+            require(possible, "model.precision", self.model.precision, f"{wanted}, or model.precision=float32")
         require(self.knowledge_weight >= 0, "knowledge_weight", self.knowledge_weight, "it cannot be negative")
         require(self.threads >= 0, "threads", self.threads, "it cannot be negative")
         require(self.save_every >= 1, "save_every", self.save_every, "it must be at least 1")

@@ -49,6 +49,7 @@ class Answerer:
         inner_steps: N at evaluation, for ``reckoning``.
         optimizer: the inner one, for ``reckoning``.
         form: of the fast weights.
+        facts_per_pass: facts of each task that an inner step reads at a time; 0 for all.
         max_answer_tokens: cap of greedy decoding.
         tasks_per_batch: how many tasks are answered at once.
         processes: that share the tasks; None where each answers all, as sharded models ask, whose processes gather
@@ -62,6 +63,7 @@ class Answerer:
     inner_steps: int
     optimizer: InnerOptimizer = field(default_factory=GradientDescent)
     form: Form = "auto"
+    facts_per_pass: int = 0
     max_answer_tokens: int = 8
     tasks_per_batch: int = 64
     processes: Processes | None = field(default_factory=Processes)
@@ -115,7 +117,8 @@ class Answerer:
         if self.method != "reckoning":
             return partial(logits_of, self.model), torch.empty(0, len(tasks))
         facts = self.encoder.knowledge(tasks).facts
-        fast, losses = encode(self._plan(facts).start(self.model, len(tasks)), facts, self.rates, self.inner_steps)
+        fast = self._plan(facts).start(self.model, len(tasks))
+        fast, losses = encode(fast, facts, self.rates, self.inner_steps, facts_per_pass=self.facts_per_pass)
         return lambda tokens: fast.logits(tokens.unsqueeze(1)).squeeze(1), losses
 
     def _plan(self, facts: TokenRows) -> FastWeightsPlan:

@@ -19,6 +19,14 @@ torch.set_num_threads(1)  # tiny models gain nothing from more, and on a busy ma
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
 
+def pytest_collection_modifyitems(items):
+    """Skip what is marked ``gpu`` where there is none; the summary counts it."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no GPU here"))
+
+
 @pytest.fixture(scope="session")
 def shared():
     """The folder of real data and weights beside the checkout."""

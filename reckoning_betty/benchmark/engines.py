@@ -43,7 +43,7 @@ def prepare_ours(workload: Workload, form: Form, checkpoint: bool) -> Prepared:
     )
 
     def step() -> None:
-        _outer_loss(workload, plan, workload.facts, workload.questions).backward()
+        outer_loss(workload, plan, workload.facts, workload.questions).backward()
 
     return Prepared(step, plan.form, workload.rates, plan.reason)
 
@@ -62,12 +62,13 @@ def prepare_reference(workload: Workload) -> Prepared:
 
     def step() -> None:
         for facts, questions in zip(workload.facts.split(1), workload.questions.split(1), strict=True):
-            (_outer_loss(workload, plan, facts, questions) / workload.shape.tasks).backward()
+            (outer_loss(workload, plan, facts, questions) / workload.shape.tasks).backward()
 
     return Prepared(step, plan.form, workload.rates)
 
 
-def _outer_loss(workload: Workload, plan: FastWeightsPlan, facts: Tensor, questions: Tensor) -> Tensor:
+def outer_loss(workload: Workload, plan: FastWeightsPlan, facts: Tensor, questions: Tensor) -> Tensor:
+    """Mean over tasks of the questions' loss under theta_N, with the graph of all inner steps."""
     fast = plan.start(workload.model, facts.shape[0])
     for k in range(workload.shape.inner_steps):
         rates = {name: rate[k] for name, rate in workload.rates.items()}

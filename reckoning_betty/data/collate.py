@@ -33,6 +33,11 @@ class TokenRows:
         return self.tokens[..., :-1]
 
 
+def of_rows(batch: TokenRows, part: slice) -> TokenRows:
+    """Some of the rows of each task."""
+    return TokenRows(tokens=batch.tokens[:, part], scored=batch.scored[:, part], rows=batch.rows[:, part])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Knowledge:
     """The facts of B tasks, each fact a row of its own."""

@@ -9,6 +9,7 @@ attention is most of a small model's time. Letters: R rows, H heads, T tokens, D
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import eager_mask
+
+from reckoning_betty.inner.precision import add_product, multiply, product_dtype
 
 NAME = "reckoning_eager"
 
@@ -28,19 +31,21 @@ class Attention(Function):
     """
 
     @staticmethod
-    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-        scores = torch.bmm(q, k.mT).mul_(scale)
+    def forward(
+        ctx, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, rounded: torch.dtype | None
+    ) -> Tensor:
+        scores = multiply(q, k.mT, rounded).mul_(scale)
         if mask is not None:
             rows = mask.shape[0]
             scores.view(rows, -1, *scores.shape[1:]).add_(mask.to(scores.dtype))
         p = _softmax(scores)
-        ctx.scale = scale
+        ctx.scale, ctx.rounded = scale, rounded
         ctx.save_for_backward(q, k, v, p)
-        return torch.bmm(p, v)
+        return multiply(p, v, rounded)
 
     @staticmethod
     def backward(ctx, g: Tensor):
-        return *AttentionBackward.apply(g, *ctx.saved_tensors, ctx.scale), None, None
+        return *AttentionBackward.apply(g, *ctx.saved_tensors, ctx.scale, ctx.rounded), None, None, None
 
 
 class AttentionBackward(Function):
@@ -52,26 +57,29 @@ class AttentionBackward(Function):
     """
 
     @staticmethod
-    def forward(ctx, g: Tensor, q: Tensor, k: Tensor, v: Tensor, p: Tensor, scale: float):
-        dp = torch.bmm(g, v.mT)
+    def forward(ctx, g: Tensor, q: Tensor, k: Tensor, v: Tensor, p: Tensor, scale: float, rounded: torch.dtype | None):
+        dp = multiply(g, v.mT, rounded)
         ds = _softmax_backward(p, dp).mul_(scale)  # c dS
-        ctx.scale = scale
+        ctx.scale, ctx.rounded = scale, rounded
         ctx.save_for_backward(g, q, k, v, p, dp, ds)
-        return torch.bmm(ds, k), torch.bmm(ds.mT, q), torch.bmm(p.mT, g)
+        return multiply(ds, k, rounded), multiply(ds.mT, q, rounded), multiply(p.mT, g, rounded)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, a: Tensor, b: Tensor, w: Tensor):
         g, q, k, v, p, dp, ds = ctx.saved_tensors
-        e = torch.bmm(a, k.mT).baddbmm_(q, b.mT).mul_(ctx.scale)
+        rounded = ctx.rounded
+        e = add_product(multiply(a, k.mT, rounded), q, b.mT, rounded).mul_(ctx.scale)
         total = (p * e).sum(-1, keepdim=True)
-        p_bar = torch.bmm(g, w.mT).addcmul_(e, dp - (p * dp).sum(-1, keepdim=True)).addcmul_(dp, total, value=-1)
+        p_bar = (
+            multiply(g, w.mT, rounded).addcmul_(e, dp - (p * dp).sum(-1, keepdim=True)).addcmul_(dp, total, value=-1)
+        )
         s_bar = _softmax_backward(p, p_bar).mul_(ctx.scale)
         f = e.sub_(total).mul_(p)
-        q_bar = torch.bmm(s_bar, k).baddbmm_(ds, b)
-        k_bar = torch.bmm(s_bar.mT, q).baddbmm_(ds.mT, a)
-        g_bar = torch.bmm(p, w).baddbmm_(f, v)
-        return g_bar, q_bar, k_bar, torch.bmm(f.mT, g), None, None
+        q_bar = add_product(multiply(s_bar, k, rounded), ds, b, rounded)
+        k_bar = add_product(multiply(s_bar.mT, q, rounded), ds.mT, a, rounded)
+        g_bar = add_product(multiply(p, w, rounded), f, v, rounded)
+        return g_bar, q_bar, k_bar, multiply(f.mT, g, rounded), None, None, None
 
 
 def attention(
@@ -82,9 +90,10 @@ def attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
+    rounded: torch.dtype | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention interface; what it does not know goes to the model's own eager attention."""
+    """transformers' attention interface; what it does not know goes to the model's own eager attention, not rounded."""
     if dropout or any(options.get(name) is not None for name in ("softcap", "s_aux", "head_mask", "position_bias")):
         eager = sys.modules[type(module).__module__].eager_attention_forward
         return eager(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **options)
@@ -94,12 +103,15 @@ def attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     # one contiguous batch, copied here once instead of in every product
     flat = (tensor.reshape(-1, *tensor.shape[2:]) for tensor in (query, key, value))
-    output = Attention.apply(*flat, attention_mask, scale).view(*query.shape[:3], value.shape[-1])
+    output = Attention.apply(*flat, attention_mask, scale, rounded).view(*query.shape[:3], value.shape[-1])
     return output.transpose(1, 2), None
 
 
-AttentionInterface.register(NAME, attention)
-AttentionMaskInterface.register(NAME, eager_mask)
+NAMES = {None: NAME, torch.bfloat16: f"{NAME}_bfloat16"}
+"""By what the factors of its products are rounded to."""
+for _rounded, _name in NAMES.items():
+    AttentionInterface.register(_name, partial(attention, rounded=_rounded))
+    AttentionMaskInterface.register(_name, eager_mask)
 
 
 @contextmanager
@@ -108,7 +120,7 @@ def twice_differentiable_attention(model: PreTrainedModel) -> Iterator[None]:
     config = model.config.get_text_config()
     before = config._attn_implementation_internal
     if before == "eager":
-        config._attn_implementation_internal = NAME
+        config._attn_implementation_internal = NAMES[product_dtype(model)]
     try:
         yield
     finally:

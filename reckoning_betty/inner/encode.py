@@ -4,19 +4,35 @@ Training takes the same steps through Betty, one engine iteration a step (``prob
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from reckoning_betty.data.collate import TokenRows
+from reckoning_betty.data.collate import TokenRows, of_rows
 from reckoning_betty.inner.fast_weights import FastWeights
-from reckoning_betty.inner.losses import knowledge_nll
+from reckoning_betty.inner.losses import Loss, knowledge_nll
 from reckoning_betty.inner.rates import InnerRates
 
 
-def encoding_loss(fast: FastWeights, facts: TokenRows) -> Tensor:
-    """L_CLM(theta_k; K) for each task, [B]."""
-    return knowledge_nll(fast.logits(facts.inputs), facts.tokens, facts.scored, facts.rows)
+def encoding_loss(fast: FastWeights, facts: TokenRows, all_rows: Tensor | None = None) -> Tensor:
+    """L_CLM(theta_k; K) for each task, [B], or the part that ``facts`` have in it (``knowledge_nll``)."""
+    return knowledge_nll(fast.logits(facts.inputs), facts.tokens, facts.scored, facts.rows, all_rows)
+
+
+def encoding_losses(facts: TokenRows, facts_per_pass: int = 0) -> list[Loss]:
+    """Functions of fast weights that sum to L_CLM, for as many passes over the facts.
+
+    Args:
+        facts: of B tasks.
+        facts_per_pass: facts of each task in one pass at most, padding included; 0 for all.
+    """
+    number = facts.rows.shape[1]
+    size = facts_per_pass or number
+    if size >= number:
+        return [partial(encoding_loss, facts=facts)]
+    parts = [of_rows(facts, slice(start, start + size)) for start in range(0, number, size)]
+    return [partial(encoding_loss, facts=part, all_rows=facts.rows) for part in parts]
 
 
 @torch.enable_grad()
@@ -26,6 +42,7 @@ def encode(
     rates: InnerRates,
     num_steps: int,
     on_step: Callable[[int, Tensor], None] = lambda step, losses: None,
+    facts_per_pass: int = 0,
 ) -> tuple[FastWeights, Tensor]:
     """Adapt without building a graph from step to step.
 
@@ -35,19 +52,20 @@ def encode(
         rates: alpha; beyond its trained steps its last column goes on.
         num_steps: N.
         on_step: called with the number of steps done and the losses [B] before the next one.
+        facts_per_pass: as ``encoding_losses``.
 
     Returns:
         theta_N, without history, and the inner losses [N + 1, B] before the first step and after each.
     """
-    losses = []
+    losses, passes = [], encoding_losses(facts, facts_per_pass)
     for step in range(num_steps):
         with torch.no_grad():
             alpha = rates.at(step)
-        fast, loss = fast.cut().step(lambda now: encoding_loss(now, facts), alpha, create_graph=False)
+        fast, loss = fast.cut().step(passes, alpha, create_graph=False)
         losses.append(loss)
         on_step(step, loss)
     fast = fast.cut()
     with torch.no_grad():
-        losses.append(encoding_loss(fast, facts))
+        losses.append(sum(loss_of(fast) for loss_of in passes))
     on_step(num_steps, losses[-1])
     return fast, torch.stack(losses)

@@ -14,15 +14,18 @@ swept      one per task, the model mapped over them, ``swept``    gradient desce
 ``lora`` stands for adapters alone (``models/adapters.py``), held in whichever of these ``auto`` takes for them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
+from reckoning_betty.errors import UserError
 from reckoning_betty.inner.looped import LoopedCopies
+from reckoning_betty.inner.losses import Loss
 from reckoning_betty.inner.one_pass import OnePassWeights
 from reckoning_betty.inner.optimizers import GradientDescent, InnerOptimizer
+from reckoning_betty.inner.precision import precision_of
 from reckoning_betty.inner.swept import SweptCopies
 from reckoning_betty.inner.traps import refuse_silent_traps
 
@@ -39,7 +42,7 @@ class FastWeights(Protocol):
         """Next-token logits [B, R, T, V] for token ids [B, R, T], each task under its own weights."""
 
     def step(
-        self, loss_of: Callable[["FastWeights"], Tensor], rates: dict[str, Tensor], create_graph: bool
+        self, loss_of: Loss | Sequence[Loss], rates: dict[str, Tensor], create_graph: bool
     ) -> tuple["FastWeights", Tensor]:
         """theta_{k+1} and the losses [B] under theta_k (``OnePassWeights.step`` has the details)."""
 
@@ -73,9 +76,14 @@ class FastWeightsPlan:
         """theta_0 = theta for every task.
 
         Raises:
-            UserError: the model would give wrong numbers (``traps.py``).
+            UserError: the model would give wrong numbers (``traps.py``), or its precision asks for another form.
         """
         refuse_silent_traps(model, self.names)
+        if self.form in ("looped", "swept") and precision_of(model) != "float32":
+            raise UserError(
+                f"The {self.form} form of fast weights runs the model's own products, in float32 alone: "
+                f"take inner.fast_weights=batched, or model.precision=float32 instead of {precision_of(model)}."
+            )
         if self.form == "looped":
             return LoopedCopies.start(model, self.names, num_tasks, self.optimizer, self.checkpoint)
         if self.form == "swept":

@@ -6,11 +6,13 @@ forms are tested against it.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from reckoning_betty.inner.losses import Loss, parts_of
 from reckoning_betty.inner.optimizers import InnerOptimizer, State
 from reckoning_betty.inner.recompute import Tree, recomputed
 
@@ -67,19 +69,28 @@ class LoopedCopies:
         return torch.stack([logits_of(self.model, self.shared | copy, rows) for copy, rows in pairs])
 
     def step(
-        self, loss_of: Callable[["LoopedCopies"], Tensor], rates: dict[str, Tensor], create_graph: bool
+        self,
+        loss_of: Loss | Sequence[Loss],
+        rates: dict[str, Tensor],
+        create_graph: bool,
     ) -> tuple["LoopedCopies", Tensor]:
         """As ``OnePassWeights.step``."""
+        *earlier, last = parts_of(loss_of)
+        gradients: list[Tensor] = []
+        total: Tensor | float = 0.0
 
-        def run(inputs: Tree, graph: bool) -> Tree:
-            return self._moved(loss_of, *inputs, graph)
+        def run(function: Callable[..., Tree], *inputs: Tree) -> Tree:
+            if self.checkpoint and create_graph:
+                return recomputed(lambda given, graph: function(*given, graph), inputs, list(self.shared.values()))
+            return function(*inputs, create_graph)
 
-        inputs = (self.copies, self.states, rates)
-        if self.checkpoint and create_graph:
-            copies, states, losses = recomputed(run, inputs, list(self.shared.values()))
-        else:
-            copies, states, losses = run(inputs, create_graph)
-        return replace(self, copies=copies, states=states, steps_done=self.steps_done + 1), losses.detach()
+        for loss_of_part in earlier:
+            found, losses = run(partial(self._taken, loss_of_part), self.copies)
+            gradients = [a + b for a, b in zip(gradients, found, strict=True)] if gradients else found
+            total = total + losses
+        copies, states, losses = run(partial(self._moved, last), self.copies, self.states, rates, gradients)
+        after = replace(self, copies=copies, states=states, steps_done=self.steps_done + 1)
+        return after, total + losses
 
     def cut(self) -> "LoopedCopies":
         """The same values without history."""
@@ -89,18 +100,25 @@ class LoopedCopies:
             states=[{n: tuple(t.detach() for t in state) for n, state in states.items()} for states in self.states],
         )
 
-    def _moved(
-        self,
-        loss_of: Callable[["LoopedCopies"], Tensor],
-        copies: Copies,
-        states: list[dict[str, State]],
-        rates: dict[str, Tensor],
-        create_graph: bool,
-    ) -> tuple[Copies, list[dict[str, State]], Tensor]:
+    def _taken(self, loss_of: Loss, copies: Copies, create_graph: bool) -> tuple[list[Tensor], Tensor]:
+        """One pass's gradient by every parameter of every task in turn, and its losses."""
         losses = loss_of(replace(self, copies=copies))
         flat = [tensor for copy in copies for tensor in copy.values()]
         found = torch.autograd.grad(losses.sum(), flat, create_graph=create_graph, allow_unused=True)
-        gradients = iter([torch.zeros_like(t) if g is None else g for t, g in zip(flat, found, strict=True)])
+        return [torch.zeros_like(t) if g is None else g for t, g in zip(flat, found, strict=True)], losses.detach()
+
+    def _moved(
+        self,
+        loss_of: Loss,
+        copies: Copies,
+        states: list[dict[str, State]],
+        rates: dict[str, Tensor],
+        earlier: list[Tensor],
+        create_graph: bool,
+    ) -> tuple[Copies, list[dict[str, State]], Tensor]:
+        """The new copies and states, by the gradients of the last pass and of the ``earlier`` ones; its losses."""
+        found, losses = self._taken(loss_of, copies, create_graph)
+        gradients = iter([a + b for a, b in zip(found, earlier, strict=True)] if earlier else found)
         new_copies, new_states = [], []
         for copy, state in zip(copies, states, strict=True):
             moved = {

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from reckoning_betty.inner.matrices import AdaptedMatrix, Origin, OuterProducts, Rows
+from reckoning_betty.inner.precision import add_product, multiply
 from reckoning_betty.inner.recompute import backward_pass, keeps_graph
 
 WORTH_A_COPY = 2**18
@@ -19,7 +19,6 @@ class LowRank(AdaptedMatrix):
     Args:
         num_steps: for how many steps to reserve memory; more are possible.
         segments: (chain, number of its rows) in the order of the steps; the last of a kind may be added to.
-        added: whether it is one-hot, and n, of each outer product that the last step brought.
     """
 
     def __init__(
@@ -28,44 +27,54 @@ class LowRank(AdaptedMatrix):
         num_tasks: int,
         num_steps: int = 1,
         segments: tuple[tuple["Chain", int], ...] = (),
-        added: tuple[tuple[bool, int], ...] = (),
     ):
         super().__init__(origin, num_tasks)
         self.num_steps = num_steps
         self.segments = segments
-        self.added = added
+        self.added: tuple[tuple[bool, int], ...] = ()
+        """Whether it is one-hot, and n, of each outer product that the last step brought."""
 
     def product(self, x: Tensor) -> Tensor:
-        y = F.linear(x, self.origin.matrix)
+        rounded = self.origin.rounded
+        y = self.origin.product(x)
         for chain, length in self.segments:
             left, right = chain.factors(length)
-            left.subtract_combined(y, x @ right.mT)
+            left.subtract_combined(y, multiply(x, right.mT, rounded), rounded)
         return y
 
     def transposed_product(self, left: Rows) -> Tensor:
-        x = F.embedding(left.values, self.origin.matrix) if left.one_hot else left.values @ self.origin.matrix
+        rounded = self.origin.rounded
+        x = self.origin.transposed_product(left)
         for chain, length in self.segments:
             factor, right = chain.factors(length)
-            x.baddbmm_(left.gram(factor, x.dtype), right, alpha=-1)
+            add_product(x, left.gram(factor, x.dtype, rounded), right, rounded, alpha=-1)
         return x
 
     def note(self, left: Rows, right: Tensor) -> None:
         self.origin.note(left, right)
         for chain, length in self.segments:
-            chain.note(length, left, right)
+            chain.note(length, left, right, self.origin.rounded)
 
-    def minus(self, outer_products: OuterProducts) -> "LowRank":
-        segments, added = list(self.segments), []
+    def minus(self, outer_products: OuterProducts, num_passes: int = 1, kept: bool = True) -> "LowRank":
+        new = LowRank(self.origin, self.num_tasks, self.num_steps, self.segments)
+        new._append(outer_products, num_passes)
+        return new
+
+    def subtract(self, outer_products: OuterProducts, kept: bool = True) -> None:
+        self._append(outer_products, 1)
+
+    def _append(self, outer_products: OuterProducts, num_passes: int) -> None:
+        segments, added = list(self.segments), list(self.added)
         for left, right in outer_products:
             place = self._last(segments, left.one_hot)
             if place is None or segments[place][0].length != segments[place][1]:  # another step went on from there
-                segments.append((Chain(left.one_hot, self.num_steps), 0))
+                segments.append((Chain(left.one_hot, self.num_steps * num_passes), 0))
                 place = len(segments) - 1
             chain = segments[place][0]
             chain.append(left, right)
             segments[place] = (chain, chain.length)
             added.append((left.one_hot, right.shape[1]))
-        return LowRank(self.origin, self.num_tasks, self.num_steps, tuple(segments), tuple(added))
+        self.segments, self.added = tuple(segments), tuple(added)
 
     def pass_on(self, earlier: AdaptedMatrix) -> list[Tensor | None]:
         segments = list(self.segments)
@@ -87,12 +96,12 @@ class Chain:
     """Token factors of one kind, and their cotangents; a step uses the first ``length`` rows that it knows of.
 
     Args:
-        num_steps: how many times as many rows to reserve memory for as are appended first.
+        times: how many times as many rows to reserve memory for as are appended first.
     """
 
-    def __init__(self, one_hot: bool, num_steps: int = 1):
+    def __init__(self, one_hot: bool, times: int = 1):
         self.one_hot = one_hot
-        self.num_steps = num_steps
+        self.times = times
         self.length = 0
         self._left: Tensor | None = None
         self._right: Tensor | None = None
@@ -107,20 +116,21 @@ class Chain:
 
     def append(self, left: Rows, right: Tensor) -> None:
         start, self.length = self.length, self.length + right.shape[1]
-        reserved = self.num_steps * right.shape[1] if self._right is None else 2 * self._right.shape[1]
+        reserved = self.times * right.shape[1] if self._right is None else 2 * self._right.shape[1]
         self._left = _with_rows(self._left, left.values, start, max(reserved, self.length))
         self._right = _with_rows(self._right, right, start, max(reserved, self.length))
 
-    def note(self, length: int, left: Rows, right: Tensor) -> None:
+    def note(self, length: int, left: Rows, right: Tensor, rounded: torch.dtype | None = None) -> None:
         """With M_k-bar += left^T right, for all earlier factors: R-bar -= L M_k-bar and L-bar -= R M_k-bar^T."""
         if backward_pass() != self._pass:
             self._pass = backward_pass()
             self._right_bar = torch.zeros_like(self._right[:, : self.length])
             self._left_bar = None if self.one_hot else torch.zeros_like(self._left[:, : self.length])
         factor, factor_right = self.factors(length)
-        self._right_bar[:, :length].baddbmm_(factor.gram(left, right.dtype), right, alpha=-1)
+        gram = factor.gram(left, right.dtype, rounded)
+        add_product(self._right_bar[:, :length], gram, right, rounded, alpha=-1)
         if self._left_bar is not None:
-            left.subtract_combined(self._left_bar[:, :length], factor_right @ right.mT)
+            left.subtract_combined(self._left_bar[:, :length], multiply(factor_right, right.mT, rounded), rounded)
 
     def cotangents(self, start: int, end: int) -> tuple[Tensor | None, Tensor | None]:
         """L-bar and R-bar of rows ``start`` to ``end``, whose memory is freed unless the pass keeps its graph."""

@@ -17,9 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from reckoning_betty.distributed.sharding import is_sharded, sharded_like, whole
+from reckoning_betty.inner.precision import add_product, multiply
 from reckoning_betty.inner.recompute import backward_pass
 
 PENDING_SHARE = 0.25
@@ -43,22 +45,22 @@ class Rows:
     def one_hot(self) -> bool:
         return not self.values.dtype.is_floating_point
 
-    def gram(self, other: "Rows", dtype: torch.dtype) -> Tensor:
-        """Inner products of the rows of two factors, [B, n, n of the other]."""
+    def gram(self, other: "Rows", dtype: torch.dtype, rounded: torch.dtype | None = None) -> Tensor:
+        """Inner products of the rows of two factors, [B, n, n of the other], in ``dtype``."""
         if self.one_hot and other.one_hot:
             return (self.values.unsqueeze(2) == other.values.unsqueeze(1)).to(dtype)
         if self.one_hot:
-            return other.gram(self, dtype).mT
+            return other.gram(self, dtype, rounded).mT
         if other.one_hot:
             return self.values.gather(2, other.values.unsqueeze(1).expand(-1, self.values.shape[1], -1))
-        return self.values @ other.values.mT
+        return multiply(self.values, other.values.mT, rounded)
 
-    def subtract_combined(self, target: Tensor, coefficients: Tensor) -> None:
+    def subtract_combined(self, target: Tensor, coefficients: Tensor, rounded: torch.dtype | None = None) -> None:
         """target [B, m, out] -= coefficients [B, m, n] @ rows [B, n, out], in place."""
         if self.one_hot:
             target.scatter_add_(2, self.values.unsqueeze(1).expand_as(coefficients), -coefficients)
         else:
-            target.baddbmm_(coefficients, self.values, alpha=-1)
+            add_product(target, coefficients, self.values, rounded, alpha=-1)
 
 
 OuterProducts = Sequence[tuple[Rows, Tensor]]
@@ -71,13 +73,16 @@ class Origin:
     Args:
         parameter: the model's weight, [out, in], or [in, out] where ``is_transposed`` (transformers' Conv1D); each
             process may hold a part of it (``distributed/sharding.py``).
+        rounded: what the factors of products are rounded to (``precision.py``).
     """
 
-    def __init__(self, parameter: Tensor, is_transposed: bool):
+    def __init__(self, parameter: Tensor, is_transposed: bool, rounded: torch.dtype | None = None):
         self.parameter = parameter
+        self.rounded = rounded
         self.is_transposed = is_transposed
         self.shape = parameter.shape[::-1] if is_transposed else parameter.shape
         self._held = None if is_sharded(parameter) else self._gathered()
+        self._factor: Tensor | None = None
         self.in_inner_gradient = False
         """Set while the inner level's gradient is taken: products then pass cotangents on and note nothing."""
         self._gradient: Tensor | None = None
@@ -90,9 +95,30 @@ class Origin:
         """theta_0, [out, in]; gathered for this use alone if it is sharded."""
         return self._gathered() if self._held is None else self._held
 
+    @property
+    def factor(self) -> Tensor:
+        """theta_0 as products take it, rounded; the copy is kept as long as the whole matrix is."""
+        if self.rounded is None or self._held is None:
+            return self.matrix if self.rounded is None else self.matrix.to(self.rounded)
+        if self._factor is None:
+            self._factor = self._held.to(self.rounded)
+        return self._factor
+
     def _gathered(self) -> Tensor:
         matrix = whole(self.parameter)
         return matrix.mT if self.is_transposed else matrix
+
+    def product(self, x: Tensor) -> Tensor:
+        """x theta_0^T: [.., in] to [.., out]."""
+        if self.rounded is None:
+            return F.linear(x, self.matrix)
+        return F.linear(x.to(self.rounded), self.factor).to(x.dtype)
+
+    def transposed_product(self, left: Rows) -> Tensor:
+        """left theta_0: n rows per task to [B, n, in]; single rows are not rounded."""
+        return (
+            F.embedding(left.values, self.matrix) if left.one_hot else multiply(left.values, self.factor, self.rounded)
+        )
 
     def note(self, left: Rows, right: Tensor) -> None:
         """M-bar += sum over tasks of left^T right."""
@@ -143,7 +169,9 @@ class Origin:
         lefts, rights = zip(*self._pending, strict=True)
         left = lefts[0] if len(lefts) == 1 else torch.cat(lefts)
         right = rights[0] if len(rights) == 1 else torch.cat(rights)
-        if self._gradient is None:
+        if self.rounded is not None:
+            self._target().add_(left.to(self.rounded).mT @ right.to(self.rounded))
+        elif self._gradient is None:
             self._gradient = (right.mT @ left).mT if self.is_transposed else left.mT @ right
         else:
             self._gradient.addmm_(left.mT, right)
@@ -152,7 +180,7 @@ class Origin:
 
 
 class AdaptedMatrix(ABC):
-    """M_k of B tasks. Immutable, but for the cotangents that it holds during a backward pass."""
+    """M_k of B tasks. Immutable once its step is done, but for the cotangents that it holds during a backward pass."""
 
     def __init__(self, origin: Origin, num_tasks: int):
         self.origin = origin
@@ -171,8 +199,17 @@ class AdaptedMatrix(ABC):
         """M_k-bar += left^T right, for each task."""
 
     @abstractmethod
-    def minus(self, outer_products: OuterProducts) -> "AdaptedMatrix":
-        """M_{k+1} = M_k - sum of L^T R."""
+    def minus(self, outer_products: OuterProducts, num_passes: int = 1, kept: bool = True) -> "AdaptedMatrix":
+        """M_{k+1} = M_k - sum of L^T R.
+
+        Args:
+            num_passes: in how many parts the outer products come; the others follow by ``subtract``.
+            kept: whether the backward pass will ask for their cotangents.
+        """
+
+    @abstractmethod
+    def subtract(self, outer_products: OuterProducts, kept: bool = True) -> None:
+        """M_{k+1} -= sum of L^T R, in place: a further pass of the step that made it, before anything uses it."""
 
     @abstractmethod
     def pass_on(self, earlier: "AdaptedMatrix") -> list[Tensor | None]:
@@ -181,5 +218,5 @@ class AdaptedMatrix(ABC):
         R-bar = -L M_{k+1}-bar,   L-bar = -R M_{k+1}-bar^T,   M_k-bar += M_{k+1}-bar
 
         Returns:
-            L-bar (None for ids) and R-bar of each outer product in turn.
+            L-bar (None for ids) and R-bar of each outer product that was ``kept``, in turn.
         """

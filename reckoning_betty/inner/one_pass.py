@@ -6,6 +6,7 @@ biases, as one tensor [B, *shape]. Other inner optimizers need whole gradients: 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,11 @@ from transformers.pytorch_utils import Conv1D
 
 from reckoning_betty.distributed.sharding import gathered, is_sharded
 from reckoning_betty.inner.attention import twice_differentiable_attention
+from reckoning_betty.inner.losses import Loss, parts_of
 from reckoning_betty.inner.low_rank import LowRank
 from reckoning_betty.inner.matrices import AdaptedMatrix, Origin, Rows
 from reckoning_betty.inner.optimizers import GradientDescent, InnerOptimizer, State
+from reckoning_betty.inner.precision import multiply, product_dtype
 from reckoning_betty.inner.products import Anchor, Product, TransposedProduct, Update, by_task
 from reckoning_betty.inner.recompute import Tree, recomputed
 from reckoning_betty.inner.smooth import gelu
@@ -30,7 +33,7 @@ class Places:
 
     modules: dict[tuple[nn.Module, str], str]
     parameters: dict[str, nn.Parameter]
-    """Those that move, and those that are sharded, which no module can use as they are."""
+    """Those that move, those that are sharded, which no module can use as they are, and matrices to be rounded."""
     moving: frozenset[str]
     transposed: frozenset[str]
     shared: list[nn.Parameter]
@@ -41,7 +44,8 @@ class Places:
     @classmethod
     def of(cls, model: nn.Module, names: Sequence[str]) -> "Places":
         everything = dict(model.named_parameters())
-        still = [name for name, parameter in everything.items() if name not in names and is_sharded(parameter)]
+        rounded = product_dtype(model) is not None
+        still = [n for n, p in everything.items() if n not in names and (is_sharded(p) or (rounded and p.ndim == 2))]
         parameters = {name: everything[name] for name in [*names, *still]}
         name_of = {id(parameter): name for name, parameter in parameters.items()}
         modules, transposed, activations = {}, set(), {}
@@ -78,6 +82,10 @@ class Use:
         if gradient.shape[-1] <= x.shape[-1]:  # the rate goes to the smaller one
             return rate * gradient, x
         return gradient, rate * x
+
+
+Factors = dict[str, list[tuple[Tensor, Tensor]]]
+"""L and R of every use of a matrix in a pass, by the matrix's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +137,7 @@ class OnePassWeights:
         for name, parameter in places.parameters.items():
             still = name not in places.moving
             if still or (optimizer.linear and parameter.ndim == 2):
-                origin = Origin(parameter, name in places.transposed)
+                origin = Origin(parameter, name in places.transposed, product_dtype(model))
                 low_rank = still or is_low_rank(*parameter.shape)
                 matrices[name] = LowRank(origin, num_tasks, num_steps) if low_rank else Stacked(origin, num_tasks)
                 tokens[name] = Anchor.apply(parameter, origin)
@@ -153,39 +161,48 @@ class OnePassWeights:
 
     def step(
         self,
-        loss_of: Callable[["OnePassWeights"], Tensor],
+        loss_of: Loss | Sequence[Loss],
         rates: dict[str, Tensor],
         create_graph: bool,
     ) -> tuple["OnePassWeights", Tensor]:
         """One inner step, theta_{k+1,l} = theta_{k,l} - alpha[l,k] grad_l L(theta_k) under gradient descent.
 
         Args:
-            loss_of: the tasks' losses [B] as a function of fast weights, which it asks for logits.
+            loss_of: the tasks' losses [B] as a function of fast weights, which it asks for logits; or several that sum
+                to them, whose gradients are taken one after the other and summed.
             rates: alpha by parameter name, scalars.
-            create_graph: whether the hypergradient passes through the inner gradient (second order).
+            create_graph: whether the hypergradient passes through the inner gradient (second order). Then the graphs of
+                all passes are kept, unless ``checkpoint`` recomputes each by itself.
 
         Returns:
             theta_{k+1}, and the losses [B] under theta_k without graph.
         """
+        *earlier, last = parts_of(loss_of)
+        moved: dict[str, AdaptedMatrix] = {}
+        factors: dict[str, list[Tensor]] = {}
+        gradients: dict[str, Tensor] = {}
+        total: Tensor | float = 0.0
 
-        def run(inputs: Tree, graph: bool) -> Tree:
-            return self._factors_and_values(loss_of, *inputs, graph)
+        def run(function: Callable[..., Tree], *inputs: Tree) -> Tree:
+            if self.checkpoint and create_graph:
+                return recomputed(lambda given, graph: function(*given, graph), inputs, self.places.shared)
+            return function(*inputs, create_graph)
 
-        inputs = (self.tokens, self.values, self.states, rates)
-        if self.checkpoint and create_graph:
-            factors, values, states, losses = recomputed(run, inputs, self.places.shared)
-        else:
-            factors, values, states, losses = run(inputs, create_graph)
-        matrices, tokens = dict(self.matrices), dict(self.tokens)
-        for name, pairs in factors.items():
-            detached = [(Rows(left.detach()), right.detach()) for left, right in pairs]
-            matrices[name] = self.matrices[name].minus(detached)
-            flat = [tensor for pair in pairs for tensor in pair]
-            tokens[name] = Update.apply(self.tokens[name], matrices[name], self.matrices[name], *flat)
-        moved = replace(
+        for loss_of_part in earlier:
+            found, of_values, losses = run(partial(self._taken, loss_of_part), self.tokens, self.values, rates)
+            gradients = {name: gradient + gradients.get(name, 0.0) for name, gradient in of_values.items()}
+            total = total + losses
+            self._subtract(found, moved, factors, 1 + len(earlier))
+        inputs = (self.tokens, self.values, self.states, rates, gradients)
+        found, values, states, losses = run(partial(self._taken_and_moved, last), *inputs)
+        self._subtract(found, moved, factors, 1 + len(earlier))
+        matrices, tokens = self.matrices | moved, dict(self.tokens)
+        for name, new in moved.items():
+            tokens[name] = Update.apply(self.tokens[name], new, self.matrices[name], *factors[name])
+        after = replace(
             self, matrices=matrices, tokens=tokens, values=values, states=states, steps_done=self.steps_done + 1
         )
-        return moved, losses.detach()
+        return after, total + losses
 
     def cut(self) -> "OnePassWeights":
         """The same values without history. They still require grad, so that outputs have gradients."""
@@ -205,30 +222,63 @@ class OnePassWeights:
         both = {name: leaf + (self.values[name] - self.values[name].detach()) for name, leaf in leaves.items()}
         return replace(self, values=both), replace(self, values=leaves), list(leaves.values())
 
-    def _factors_and_values(
+    def _subtract(
         self,
-        loss_of: Callable[["OnePassWeights"], Tensor],
+        found: Factors,
+        moved: dict[str, AdaptedMatrix],
+        factors: dict[str, list[Tensor]],
+        num_passes: int,
+    ) -> None:
+        """Take a pass's part of the step: ``moved`` gets M_{k+1} so far, ``factors`` those that have a gradient."""
+        for name, pairs in found.items():
+            flat = [tensor for pair in pairs for tensor in pair]
+            kept = any(tensor.requires_grad for tensor in flat)
+            factors.setdefault(name, []).extend(flat if kept else [])
+            outer_products = [(Rows(left.detach()), right.detach()) for left, right in pairs]
+            if name in moved:
+                moved[name].subtract(outer_products, kept)
+            else:
+                moved[name] = self.matrices[name].minus(outer_products, num_passes, kept)
+
+    def _taken(
+        self,
+        loss_of: Loss,
         tokens: dict[str, Tensor],
         values: dict[str, Tensor],
-        states: dict[str, State],
         rates: dict[str, Tensor],
         create_graph: bool,
-    ) -> tuple[dict[str, list[tuple[Tensor, Tensor]]], dict[str, Tensor], dict[str, State], Tensor]:
-        """What moves the matrices (L and R of every use), the new values and states, and the losses."""
+    ) -> tuple[Factors, dict[str, Tensor], Tensor]:
+        """The gradient of one pass: what moves the matrices (L and R of every use), that of all else, the losses."""
         uses: list[Use] = []
         losses = loss_of(_Recording(replace(self, tokens=tokens, values=values), uses))
         gradients = iter(self._gradients(losses.sum(), [*(use.y for use in uses), *values.values()], create_graph))
-        factors: dict[str, list[tuple[Tensor, Tensor]]] = {}
+        factors: Factors = {}
         for use in uses:
             gradient = next(gradients)
             if gradient is not None:
                 if not create_graph:  # the gradient is a constant, and so are the inputs that it is made of
                     use.x = use.x.detach()
                 factors.setdefault(use.name, []).append(use.factors(gradient, rates[use.name], self.num_tasks))
+        of_values = {}
+        for (name, value), gradient in zip(values.items(), gradients, strict=True):
+            of_values[name] = torch.zeros_like(value) if gradient is None else gradient  # not used in this pass
+        return factors, of_values, losses.detach()
+
+    def _taken_and_moved(
+        self,
+        loss_of: Loss,
+        tokens: dict[str, Tensor],
+        values: dict[str, Tensor],
+        states: dict[str, State],
+        rates: dict[str, Tensor],
+        earlier: dict[str, Tensor],
+        create_graph: bool,
+    ) -> tuple[Factors, dict[str, Tensor], dict[str, State], Tensor]:
+        """The same for the last pass; with the ``earlier`` ones' gradients of all else, its new values and states."""
+        factors, gradients, losses = self._taken(loss_of, tokens, values, rates, create_graph)
         new_values, new_states = {}, {}
         for name, value in values.items():
-            gradient = next(gradients)
-            gradient = torch.zeros_like(value) if gradient is None else gradient  # not used in this pass
+            gradient = gradients[name] + earlier[name] if earlier else gradients[name]
             new_values[name], new_states[name] = self.optimizer.moved(
                 value, gradient, rates[name], states[name], self.steps_done
             )
@@ -284,8 +334,8 @@ class OnePassWeights:
 
     def _plain_linear(self, name: str):
         def linear(x: Tensor, bias: Tensor | None) -> Tensor:
-            values = self.values[name]
-            y = by_task(x, self.num_tasks) @ (values if name in self.places.transposed else values.mT)
+            values = self.values[name] if name in self.places.transposed else self.values[name].mT
+            y = multiply(by_task(x, self.num_tasks), values, product_dtype(self.model))
             y = y if bias is None else y + bias.unsqueeze(1)
             return y.view(*x.shape[:-1], y.shape[-1])
 
@@ -322,7 +372,7 @@ class _Recording:
 
 
 def logits_of(model: nn.Module, tokens: Tensor) -> Tensor:
-    """The model's own logits [R, T, V] for tokens [R, T], whose sharded matrices are gathered one after another."""
-    if not any(map(is_sharded, model.parameters())):
+    """The model's own logits [R, T, V] for tokens [R, T]; sharded matrices are gathered one after another."""
+    if product_dtype(model) is None and not any(map(is_sharded, model.parameters())):
         return model(input_ids=tokens, use_cache=False).logits
     return OnePassWeights.start(model, [], 1, GradientDescent(), lambda *sizes: True).logits(tokens.unsqueeze(0))[0]

@@ -30,18 +30,18 @@ class Anchor(Function):
 
 
 class Update(Function):
-    """The token of M_{k+1} = M_k - sum of L^T R, as a function of M_k's token and of the factors."""
+    """The token of M_{k+1} = M_k - sum of L^T R, as a function of M_k's token and of the factors, if they need it."""
 
     @staticmethod
     def forward(ctx, token: Tensor, new: AdaptedMatrix, old: AdaptedMatrix, *factors: Tensor) -> Tensor:
         ctx.set_materialize_grads(False)
-        ctx.new, ctx.old = new, old
+        ctx.new, ctx.old, ctx.num_factors = new, old, len(factors)
         return torch.zeros_like(token)
 
     @staticmethod
     def backward(ctx, _):
         refuse_third_order()
-        return None, None, None, *ctx.new.pass_on(ctx.old)
+        return None, None, None, *ctx.new.pass_on(ctx.old)[: ctx.num_factors]
 
 
 class Product(Function):

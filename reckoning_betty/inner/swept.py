@@ -12,14 +12,18 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.func import grad_and_value, jvp, vmap
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from reckoning_betty.errors import UserError
 from reckoning_betty.inner.looped import logits_of
+from reckoning_betty.inner.losses import Loss, parts_of
 from reckoning_betty.inner.recompute import refuse_third_order
 
 Tensors = dict[str, Tensor]
 """By parameter name."""
+
+LossesOf = Callable[[Tensors, Tensors], Tensor]
+"""The tasks' losses [B], or a part of them, of the copies and of the parameters that do not move."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,14 +68,18 @@ class SweptCopies:
             ) from error
 
     def step(
-        self, loss_of: Callable[["SweptCopies"], Tensor], rates: Tensors, create_graph: bool
+        self,
+        loss_of: Loss | Sequence[Loss],
+        rates: Tensors,
+        create_graph: bool,
     ) -> tuple["SweptCopies", Tensor]:
         """As ``OnePassWeights.step``."""
 
-        def losses_of(copies: Tensors, shared: Tensors) -> Tensor:
-            return loss_of(replace(self, copies=copies, shared=shared))
+        def at(part: Loss) -> LossesOf:
+            return lambda copies, shared: part(replace(self, copies=copies, shared=shared))
 
-        copies, losses = forward_over_reverse(losses_of, self.copies, rates, self.shared, create_graph)
+        parts = [at(part) for part in parts_of(loss_of)]
+        copies, losses = forward_over_reverse(parts, self.copies, rates, self.shared, create_graph)
         return replace(self, copies=copies), losses
 
     def cut(self) -> "SweptCopies":
@@ -92,7 +100,7 @@ class SweptCopies:
 
 
 def forward_over_reverse(
-    losses_of: Callable[[Tensors, Tensors], Tensor],
+    parts: Sequence[LossesOf],
     copies: Tensors,
     rates: Tensors,
     shared: Tensors,
@@ -108,7 +116,7 @@ def forward_over_reverse(
     Parameters that do not move get the part of -H (alpha v) that is theirs.
 
     Args:
-        losses_of: the tasks' losses [B] as a function of the copies and of the parameters that do not move.
+        parts: what sums to the tasks' losses; each is differentiated by itself.
         copies: theta_k, [B, ...] each.
         rates: alpha, scalars.
         shared: trained parameters that do not move.
@@ -119,13 +127,25 @@ def forward_over_reverse(
     """
     flat, structure = tree_flatten((copies, rates, shared))
 
+    def gradient(now: Tensors, kept: Tensors) -> tuple[tuple[Tensors, Tensors], Tensor]:
+        found = _gradient_of(parts[0], now, kept)
+        for part in parts[1:]:
+            found = tree_map(torch.add, found, _gradient_of(part, now, kept))
+        return found
+
+    losses, *moved = _Swept.apply(gradient, structure, second_order, *flat)
+    return dict(zip(copies, moved, strict=True)), losses
+
+
+def _gradient_of(losses_of: LossesOf, copies: Tensors, shared: Tensors) -> tuple[tuple[Tensors, Tensors], Tensor]:
+    """By copies and by what does not move, and the losses [B]."""
+
     def total(now: Tensors, kept: Tensors) -> tuple[Tensor, Tensor]:
         losses = losses_of(now, kept)
         return losses.sum(), losses
 
-    gradient = grad_and_value(total, argnums=(0, 1), has_aux=True)
-    losses, *moved = _Swept.apply(gradient, structure, second_order, *flat)
-    return dict(zip(copies, moved, strict=True)), losses
+    found, (_, losses) = grad_and_value(total, argnums=(0, 1), has_aux=True)(copies, shared)
+    return found, losses
 
 
 class _Swept(Function):
@@ -134,7 +154,7 @@ class _Swept(Function):
         ctx.gradient, ctx.structure, ctx.second_order = gradient, structure, second_order
         ctx.save_for_backward(*flat)
         copies, rates, shared = tree_unflatten([tensor.detach() for tensor in flat], structure)
-        (g, _), (_, losses) = gradient(copies, shared)
+        (g, _), losses = gradient(copies, shared)
         ctx.mark_non_differentiable(losses)
         return losses, *(copies[name] - rates[name] * g[name] for name in copies)
 

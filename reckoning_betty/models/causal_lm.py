@@ -18,6 +18,7 @@ from transformers import (
 
 from reckoning_betty.config import ModelConfig
 from reckoning_betty.errors import UserError
+from reckoning_betty.inner.precision import set_precision
 from reckoning_betty.models.word_tokenizer import word_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ def load_model(
     else:
         tokenizer = word_tokenizer(vocabulary)
         model = small_gpt2(config, tokenizer, seed)
+    set_precision(model, config.precision)
     return make_twice_differentiable(model), tokenizer
 
 

@@ -146,6 +146,7 @@ class Run:
                 prompts=self.prompts,
                 rates=levels.rates,
                 optimizer=config.inner.make_optimizer(),
+                facts_per_pass=config.inner.facts_per_pass,
                 note=note | {"seed": config.seed, "objective": config.objective, "data": asdict(config.data)},
             )
             weights = whole_state(model.state_dict(keep_vars=True))
@@ -197,6 +198,7 @@ class Run:
             inner_steps=evaluation.inner_steps or self.config.inner.steps,
             optimizer=self.config.inner.make_optimizer(),
             form=self.config.inner.fast_weights,
+            facts_per_pass=self.config.inner.facts_per_pass,
             max_answer_tokens=evaluation.max_answer_tokens,
             tasks_per_batch=evaluation.tasks_per_batch,
             processes=None if self._shards_weights else self.processes,

@@ -23,6 +23,7 @@ from reckoning_betty.hypergradients.registry import METHODS
 from reckoning_betty.hypergradients.sama import Sama
 from reckoning_betty.hypergradients.truncated import Truncated
 from reckoning_betty.hypergradients.unrolled import Unrolled
+from reckoning_betty.inner.encode import encoding_losses
 from reckoning_betty.inner.losses import answer_nll, knowledge_nll
 from reckoning_betty.mended_betty import MendedEngine
 
@@ -255,6 +256,14 @@ def test_rates_take_the_first_order_path_or_are_frozen(case, name):
     assert relative(frozen.vector(), path.vector()) < 1e-10
     assert "trained through the first-order path" in path.note
     assert "frozen" in frozen.note
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_facts_in_several_passes_give_the_same(case, name):
+    whole, parts = case(METHODS[name]()), case(METHODS[name](), facts_per_pass=1)
+    assert len(encoding_losses(parts.outer.knowledge.facts, 1)) > 1
+    for part in ("model.", "rates"):
+        assert relative(parts.vector(part), whole.vector(part)) < 1e-9
 
 
 def test_full_parameter_darts_is_a_scaled_first_order_gradient(case):

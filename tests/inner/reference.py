@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from reckoning_betty.data.collate import TokenRows
-from reckoning_betty.inner.encode import encoding_loss
+from reckoning_betty.inner.encode import encoding_losses
 from reckoning_betty.inner.fast_weights import FastWeightsPlan, balance
 from reckoning_betty.inner.losses import answer_nll
 from reckoning_betty.models.causal_lm import adapted_names
@@ -85,16 +85,18 @@ def hypergradient_of(
     questions: Ids = QUESTIONS,
     pad: int = 0,
     differentiated: int | None = None,
+    facts_per_pass: int = 0,
 ) -> Found:
     """The hypergradient as the library takes it, the last ``differentiated`` steps to second order."""
     num_steps = len(next(iter(rates.values())))
     leaves = {name: rate.clone().requires_grad_() for name, rate in rates.items()}
     knowledge, asked = padded(facts, pad), answered(questions, pad)
     fast, inner_losses = plan.start(model, len(facts)), []
+    passes = encoding_losses(knowledge, facts_per_pass)
     for k in range(num_steps):
         second_order = differentiated is None or k >= num_steps - differentiated
         alpha = {name: leaf[k] for name, leaf in leaves.items()}
-        fast, losses = fast.step(lambda now: encoding_loss(now, knowledge), alpha, create_graph=second_order)
+        fast, losses = fast.step(passes, alpha, create_graph=second_order)
         inner_losses.append(losses)
     loss = answer_nll(fast.logits(asked.inputs), asked.tokens, asked.scored, asked.rows).sum()
     return _found(loss, dict(model.named_parameters()), leaves, torch.stack(inner_losses))

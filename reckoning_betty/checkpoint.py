@@ -127,6 +127,9 @@ def _check_note(method: str, inner: dict[str, Any] | None, note: dict[str, Any])
         optimizer_of(inner.get("optimizer", {"name": "sgd"}))
     if not isinstance(note.get("data", {}), dict):
         raise ValueError(f"data is {note['data']!r}")
+    cap = note.get("max_answer_tokens", 1)
+    if not isinstance(cap, int) or cap < 1:
+        raise ValueError(f"max_answer_tokens is {cap!r}")
 
 
 def _load_rates(file: Path, inner: dict[str, Any], model: PreTrainedModel) -> InnerRates:

@@ -22,7 +22,7 @@ from reckoning_betty.errors import UserError
 from reckoning_betty.inner.fast_weights import plan_fast_weights
 from reckoning_betty.inner.rates import InnerRates
 from reckoning_betty.inner.traps import refuse_mixed_tasks
-from reckoning_betty.models.adapters import add_adapters
+from reckoning_betty.models.adapters import add_adapters, has_adapters
 from reckoning_betty.models.causal_lm import adapted_names, layer_names
 
 
@@ -51,7 +51,7 @@ def build_levels(
 ) -> Levels:
     """The levels of ``reckoning``, ``in_context`` or ``no_facts`` around ``model``.
 
-    For LoRA, ``model`` gets its adapters here.
+    With ``inner.fast_weights=lora``, ``model`` gets its adapters here, whatever the method.
 
     Raises:
         UserError: nothing to adapt, adapters that fit no layer, fewer tasks than processes and passes, a launch that
@@ -69,11 +69,12 @@ def build_levels(
     tasks_per_pass = -(-training.tasks_per_step // num_passes)
     if training.bucket_steps > 1:
         source = Bucketed(source, training.bucket_steps, config.seed)
+    inner = config.inner
+    if inner.fast_weights == "lora" and not has_adapters(model):
+        rank, alpha, stabilised = inner.lora_rank, inner.lora_alpha, inner.lora_rank_stabilised
+        add_adapters(model, rank, alpha, inner.lora_targets, stabilised, inner.top_layers)
     if method == "reckoning":
-        inner, method = config.inner, config.hypergradient_method
-        if inner.fast_weights == "lora":
-            rank, alpha, stabilised = inner.lora_rank, inner.lora_alpha, inner.lora_rank_stabilised
-            add_adapters(model, rank, alpha, inner.lora_targets, stabilised, inner.top_layers)
+        method = config.hypergradient_method
         names, layers = adapted_names(model, inner.adapt, inner.top_layers), layer_names(model)
         rates = InnerRates({name: layers[name] for name in names}, inner.steps, inner.initial_rate, inner.rates)
         if not method.trains_rates:

@@ -7,6 +7,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from reckoning_betty.checkpoint import Checkpoint
+from reckoning_betty.config import EvaluationConfig
 from reckoning_betty.data.collate import TaskEncoder
 from reckoning_betty.errors import UserError
 from reckoning_betty.evaluation import Answerer
@@ -17,6 +18,8 @@ from reckoning_betty.threads import choose_threads
 
 def answerer_of(checkpoint: Checkpoint, device: torch.device, inner_steps: int | None = None) -> Answerer:
     """Answer as the checkpoint's method does, with as many inner steps as it was trained unless told otherwise.
+
+    Answers may be as long as they could be in its run.
 
     Raises:
         UserError: a number of inner steps below 1, or for a method that has none.
@@ -36,6 +39,7 @@ def answerer_of(checkpoint: Checkpoint, device: torch.device, inner_steps: int |
         facts_per_pass=checkpoint.facts_per_pass,
         encoder=TaskEncoder(checkpoint.tokenizer, checkpoint.prompts, device, max_tokens(model)),
         inner_steps=inner_steps or (checkpoint.rates.num_steps if checkpoint.rates else 0),
+        max_answer_tokens=checkpoint.note.get("max_answer_tokens", EvaluationConfig().max_answer_tokens),
     )
 
 

@@ -140,6 +140,9 @@ def _check_note(method: str, inner: dict[str, Any] | None, note: dict[str, Any])
             raise ValueError(f"facts_per_pass is {at_a_time!r}")
     if not isinstance(note.get("data", {}), dict):
         raise ValueError(f"data is {note['data']!r}")
+    cap = note.get("max_answer_tokens", 1)
+    if not isinstance(cap, int) or cap < 1:
+        raise ValueError(f"max_answer_tokens is {cap!r}")
 
 
 def _load_rates(file: Path, inner: dict[str, Any], model: PreTrainedModel) -> InnerRates:

@@ -71,7 +71,7 @@ class InnerConfig:
     """Outer learning rate of log alpha; 0.01 means that one outer step changes a rate by about 1%."""
     fast_weights: Form = "auto"
     """How the tasks' weights are held: ``dual``, ``batched`` or ``looped`` (reckoning_betty/inner/fast_weights.py);
-    ``auto`` takes what costs least and says why. ``lora``: adapters alone."""
+    ``auto`` takes what costs least and says why. ``lora``: adapters alone, for the baselines too."""
     adapt: list[str] = field(default_factory=lambda: ["*"])
     """Patterns of the names of the parameters that the inner level moves, for example ``*.mlp.*``."""
     top_layers: int = 0
@@ -96,7 +96,7 @@ class InnerConfig:
     """An inner step reads the facts of each task in passes of so many at most, and sums their gradients: less memory,
     the same step. 0 for all in one pass."""
     lora_rank: int = 8
-    """``fast_weights=lora``: rank of the adapters, which alone are then trained, in both levels."""
+    """``fast_weights=lora``: rank of the adapters, which alone are then trained (both levels, and baselines)."""
     lora_alpha: float = 16.0
     """LoRA: adapters are scaled by alpha / rank."""
     lora_rank_stabilised: bool = False

@@ -5,12 +5,15 @@ import logging
 import huggingface_hub.constants
 import pytest
 import torch
+from tiny_models import LONGROPE, tiny_phi3
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BertConfig,
     BertLMHeadModel,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
     GPT2Config,
     GPT2LMHeadModel,
     GPTNeoXConfig,
@@ -19,9 +22,13 @@ from transformers import (
     LlamaForCausalLM,
     OPTConfig,
     OPTForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
 )
 
 from reckoning_betty.config import ModelConfig
+from reckoning_betty.data.collate import Prompts, TaskEncoder
+from reckoning_betty.data.task import Task
 from reckoning_betty.errors import UserError
 from reckoning_betty.models.causal_lm import (
     layer_names,
@@ -248,6 +255,16 @@ def test_a_hub_name_out_of_reach_is_one_sentence(name, monkeypatch):
     assert name in one_sentence(error)
 
 
+def test_a_tokenizer_of_another_kind_than_its_model_is_refused(tmp_path):
+    # transformers reads it as Qwen2's, which finds no token for any of the words
+    model = Qwen2ForCausalLM(Qwen2Config(**SHARED_SIZES, num_key_value_heads=1, intermediate_size=16))
+    _, tokenizer = load_pretrained(save(tmp_path, model))
+    task = Task(facts=("Ann is Bob", "Bob is Ann"), questions=())
+    with pytest.raises(UserError, match="a tokenizer of its own kind beside the model") as error:
+        TaskEncoder(tokenizer, Prompts()).knowledge([task])
+    one_sentence(error)
+
+
 def test_a_tokenizer_without_end_is_refused(tmp_path):
     folder = save(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -256,6 +273,28 @@ def test_a_tokenizer_without_end_is_refused(tmp_path):
     with pytest.raises(UserError, match="no end-of-sequence token") as error:
         load_pretrained(folder)
     one_sentence(error)
+
+
+def test_a_model_that_reads_pictures_too_is_refused(tmp_path):
+    vision = {"hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision |= {"image_size": 16, "patch_size": 8}
+    text = SHARED_SIZES | {"intermediate_size": 16, "num_key_value_heads": 1, "head_dim": 6, "pad_token_id": 0}
+    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
+    folder = save(tmp_path, Gemma3ForConditionalGeneration(config))
+    with pytest.raises(UserError, match="reads more than text") as error:
+        load_pretrained(folder)
+    assert folder in one_sentence(error)
+
+
+@torch.no_grad()
+def test_longrope_limits_rows_to_those_whose_padding_is_exact():
+    model = make_twice_differentiable(tiny_phi3(16, **LONGROPE))
+    limit = max_tokens(model)
+    assert limit == 32 < model.config.max_position_embeddings
+    short = model(TOKENS).logits
+    padded, too_long = (model(torch.nn.functional.pad(TOKENS, (0, n - 6))).logits[:, :6] for n in (limit, limit + 1))
+    torch.testing.assert_close(padded, short)
+    assert not torch.allclose(too_long, short, atol=1e-3)
 
 
 # the small GPT-2

@@ -177,6 +177,11 @@ class TaskEncoder:
         """Rows made of (ids, mark) pieces; mark True is scored, None is recalled, False is neither."""
         num_rows = max(len(rows) for rows in tasks)
         length = max(sum(len(ids) for ids, _ in row) for rows in tasks for row in rows)
+        if length < 2:
+            raise UserError(
+                f"{type(self.tokenizer).__name__} finds {length} tokens in the longest fact or question, so there is "
+                "nothing to predict: give longer ones, or save a tokenizer of its own kind beside the model."
+            )
         if self.max_tokens is not None and length > self.max_tokens:
             raise UserError(
                 f"A row of {length} tokens does not fit the model's {self.max_tokens}: shorten facts or questions, "

@@ -60,7 +60,7 @@ class SweptCopies:
         try:
             return vmap(lambda copy, rows: logits_of(self.model, self.shared | copy, rows))(self.copies, tokens)
         except RuntimeError as error:
-            if "vmap" not in str(error):
+            if not any(reason in str(error) for reason in ("vmap", "mutate a captured Tensor")):
                 raise
             raise UserError(
                 f"torch.vmap cannot map {type(self.model).__name__}, which forward_over_reverse needs; take "

@@ -78,8 +78,8 @@ def load_pretrained(
     Fast weights need float32: an update of 1e-5 leaves a bfloat16 weight of 0.02 where it was (DESIGN.md section 5).
 
     Raises:
-        UserError: no such folder, hub out of reach, damaged files, not a decoder, weights missing, no tokenizer. It
-            names ``option``, with which the user gave ``name``, and ends with ``advice``.
+        UserError: no such folder, hub out of reach, damaged files, not a decoder, not of text alone, weights missing,
+            no tokenizer. It names ``option``, with which the user gave ``name``, and says what to give instead.
     """
     _refuse_missing_folder(name)
     options = {"revision": revision, "trust_remote_code": trust_remote_code}
@@ -97,6 +97,11 @@ def load_pretrained(
         raise UserError(
             f"{option}{name} cannot be loaded as a causal language model with its tokenizer ({reason}); {advice}."
         ) from None
+    if model.config.get_text_config() is not model.config:
+        raise UserError(
+            f"{option}{name} is a {type(model).__name__}, which reads more than text, and facts would train its other "
+            "parts in vain: give a text-only model of its family."
+        )
     if loading["missing_keys"]:  # transformers would leave them random and say so in a warning only
         raise UserError(
             f"{option}{name} holds no weights for {min(loading['missing_keys'])}, so it is damaged or no causal "
@@ -153,8 +158,16 @@ def _refuse_later_tokens_seen(model: PreTrainedModel) -> None:
 
 
 def max_tokens(model: PreTrainedModel) -> int | None:
-    """The longest sequence that the model can read, if its config says so."""
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    """The longest sequence that the model can read, if its config says so.
+
+    Under ``longrope`` (Phi-3 and later) one row above a limit changes the rotary frequencies of all rows padded to its
+    length, so rows up to that limit alone keep their answers in any batch.
+    """
+    config = model.config.get_text_config()
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") == "longrope":
+        return rope["original_max_position_embeddings"]
+    return getattr(config, "max_position_embeddings", None)
 
 
 def layer_names(model: PreTrainedModel) -> dict[str, str]:

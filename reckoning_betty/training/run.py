@@ -24,7 +24,7 @@ from reckoning_betty.distributed.processes import Processes
 from reckoning_betty.distributed.sharding import shard_matrices, whole_state
 from reckoning_betty.distributed.strategies import launched_strategy
 from reckoning_betty.distributed.zero import leave_models_whole
-from reckoning_betty.errors import UserError
+from reckoning_betty.errors import UserError, require
 from reckoning_betty.evaluation import Answerer, accuracy_table
 from reckoning_betty.models.causal_lm import load_model, max_tokens
 from reckoning_betty.report import accuracy_lines
@@ -147,7 +147,9 @@ class Run:
                 rates=levels.rates,
                 optimizer=config.inner.make_optimizer(),
                 facts_per_pass=config.inner.facts_per_pass,
-                note=note | {"seed": config.seed, "objective": config.objective, "data": asdict(config.data)},
+                note=note
+                | {"seed": config.seed, "objective": config.objective, "data": asdict(config.data)}
+                | {"max_answer_tokens": config.evaluation.max_answer_tokens},
             )
             weights = whole_state(model.state_dict(keep_vars=True))
             self.processes.on_main(lambda: save_checkpoint(folder, checkpoint, weights))
@@ -268,7 +270,8 @@ def check_model(config: RunConfig, splits: Splits, prompts: Prompts, build_level
         The model's number of parameters.
 
     Raises:
-        UserError: as ``load_model``, rows longer than the model's context, or nothing to adapt.
+        UserError: as ``load_model``, rows longer than the model's context, answers longer than decoding goes on for,
+            or nothing to adapt.
     """
     model, tokenizer = load_model(config.model, splits.vocabulary, config.seed)
     encoder = TaskEncoder(tokenizer, prompts, max_tokens=max_tokens(model))
@@ -277,9 +280,12 @@ def check_model(config: RunConfig, splits: Splits, prompts: Prompts, build_level
         for tasks in (splits.validation, splits.test, splits.train.draw(0, config.training(method).tasks_per_step)):
             for batch in (tasks[start : start + size] for start in range(0, len(tasks), size)):
                 if method == "in_context":
-                    encoder.in_context(batch, recall=False)
+                    asked = encoder.in_context(batch, recall=False).answers
                 else:
-                    encoder.questions(batch)
+                    asked = encoder.questions(batch)
+                longest, cap = int(asked.scored.sum(-1).max()) - 1, config.evaluation.max_answer_tokens
+                cut = f"an answer has {longest} tokens, so it could never be given; take {longest} or more"
+                require(longest <= cap, "evaluation.max_answer_tokens", cap, cut)
                 if method == "reckoning":
                     encoder.knowledge(batch)
     parameters = sum(parameter.numel() for parameter in model.parameters())

@@ -48,6 +48,16 @@ def test_hypergradient_equals_the_plain_loop(family, form, checkpoint, float64_t
     assert_equal(found, plain_loop_of(FAMILIES[family]), 1e-10)
 
 
+@pytest.mark.parametrize(
+    "family", [family for family in FAMILIES if family not in ("gpt2", "llama", "opt", "gpt_neox")]
+)
+def test_hypergradient_in_every_other_family(family, float64_throughout):
+    model = with_adapters(FAMILIES[family])
+    names = all_names(model)
+    plan = plan_fast_weights(model, names, "lora", len(FACTS), num_tokens=18, num_steps=3)
+    assert_equal(hypergradient_of(model, plan, some_rates(names)), plain_loop_of(FAMILIES[family]), 1e-10)
+
+
 @functools.cache
 def plain_loop_of(make, start=False):
     """The hypergradient of the adapters."""

@@ -213,6 +213,7 @@ DAMAGED = [
     Case("note without method", EVALUATE, ("reckoning.json is damaged", "method"), note(method="maml")),
     Case("note with half an inner", EVALUATE, ("reckoning.json is damaged", "steps"), note(inner={"rates": "static"})),
     Case("note with odd rates", EVALUATE, ("reckoning.json is damaged",), note(inner={"steps": "x", "rates": 3})),
+    Case("note with odd cap", EVALUATE, ("reckoning.json is damaged", "max_answer_tokens"), note(max_answer_tokens=0)),
     Case("note with odd data", EVALUATE, ("reckoning.json is damaged", "data"), note(data=[1])),
     Case("model cut", EVALUATE, ("--checkpoint run/checkpoint",), cut("run/checkpoint/model.safetensors")),
     Case("model config cut", (*ASK, *QUESTION), ("--checkpoint run/checkpoint",), cut("run/checkpoint/config.json")),

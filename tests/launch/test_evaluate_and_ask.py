@@ -103,6 +103,16 @@ def test_the_first_inner_steps_are_the_same_however_many_follow(trained, facts_f
     assert many.startswith(few)
 
 
+def test_answers_may_be_as_long_as_in_the_run(trained, run_copy, facts_file, monkeypatch):
+    caps = []
+    monkeypatch.setattr("reckoning_betty.evaluation.greedy", lambda *given: caps.append(given[2]) or [[0]])
+    assert ask(trained[1] / "checkpoint", facts_file, "--question", QUESTION).code == 0
+    file = run_copy / "checkpoint/reckoning.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"max_answer_tokens": 3}))
+    assert ask(run_copy / "checkpoint", facts_file, "--question", QUESTION).code == 0
+    assert caps == [8, 3]
+
+
 def test_ask_notes_the_words_that_the_model_has_never_seen(trained, facts_file):
     facts_file.write_text("Zorg is the mother of Adam .\n")
     result = ask(trained[1] / "checkpoint", facts_file, "--question", "How is Zorg related to Blim ?")

@@ -155,6 +155,33 @@ def test_every_form_of_the_method_trains(tmp_path, options, shape):
     assert last["step"] == 3
 
 
+def test_with_lora_every_method_trains_adapters_alone(tmp_path):
+    run = tmp_path / "run"
+    lora = ("inner.fast_weights=lora", "inner.lora_rank=2", "baselines=[in_context,no_facts]")
+    result = train(run, *lora, *(f"{method}.learning_rate=0.01" for method in METHODS))
+    assert (result.code, result.said) == (0, [])
+    folders = [run / "checkpoint", run / "baselines/in_context", run / "baselines/no_facts"]
+    bases = [load_file(folder / "model.safetensors") for folder in folders]
+    for base in bases[1:]:  # the same random weights, which no method changed
+        assert base.keys() == bases[0].keys()
+        assert all(torch.equal(base[name], bases[0][name]) for name in base)
+    adapters = [load_file(folder / "adapter/adapter_model.safetensors") for folder in folders]
+    for weights in adapters:
+        assert {len(w) for name, w in weights.items() if "lora_A" in name} == {2}
+        assert all(w.any() for name, w in weights.items() if "lora_B" in name)  # 0 before training
+    name = next(name for name in adapters[0] if "lora_B" in name)
+    assert not any(torch.equal(adapters[0][name], weights[name]) for weights in adapters[1:])
+
+
+def test_an_answer_longer_than_decoding_goes_on_for_is_refused(shared, tmp_path):
+    model = f"model.name={shared / 'models/TinyStories-656K'}"
+    result = train(tmp_path / "run", "method=no_facts", model)
+    assert result.code == 2
+    assert len(result.said) == 1
+    assert "evaluation.max_answer_tokens=8 is not possible: an answer has 9 tokens" in result.said[0]
+    assert train(tmp_path / "run", "method=no_facts", model, "evaluation.max_answer_tokens=9").code == 0
+
+
 def test_a_run_without_a_test_reports_on_validation(tmp_path):
     result = train(tmp_path / "run", "data.test_stories=0")
     assert result.code == 0

@@ -32,7 +32,7 @@ class Configuration:
     architecture: str
     method: str = "unrolled"
     width: int = 256
-    layers: int = 4
+    layers: int = 2
     vocabulary: int = 2000
     tasks: int = 4
     batch: BatchShape = SHORT
@@ -122,7 +122,7 @@ CONFIGURATIONS = [
     ),
     Configuration(name="forward over reverse", architecture="llama", method="forward_over_reverse"),
     Configuration(name="768 wide, first order", architecture="llama", method="first_order", width=768, tasks=2),
-    Configuration(name="1,024 tokens", architecture="llama", layers=2, tasks=1, batch=LONG),
+    Configuration(name="1,024 tokens", architecture="llama", tasks=1, batch=LONG),
 ]
 
 GPT2_SMALL = [

@@ -32,14 +32,16 @@ class Ledger(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
-        if any(isinstance(leaf, Tensor) and leaf.is_meta for leaf in tree_leaves((args, kwargs))):
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        if any(tensor.is_meta for tensor in tensors):
             if function is aten._local_scalar_dense.default:
                 return torch.ones((), dtype=args[0].dtype).item()
             if function is aten.allclose.default:
                 return True
-            args, kwargs = tree_map_only(Tensor, _without_values, (args, kwargs))
+            if not all(tensor.is_meta for tensor in tensors):
+                args, kwargs = tree_map_only(Tensor, _without_values, (args, kwargs))
             if kwargs.get("device") is not None:
-                kwargs["device"] = META
+                kwargs = kwargs | {"device": META}
         result = function(*args, **kwargs)
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):

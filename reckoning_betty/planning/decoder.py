@@ -47,12 +47,17 @@ def read_encoder(config: ModelConfig, vocabulary: Sequence[str], prompts: Prompt
         tokenizer = AutoTokenizer.from_pretrained(
             config.name, revision=config.revision, trust_remote_code=config.trust_remote_code
         )
-        return TaskEncoder(tokenizer, prompts)
+        reason = (
+            "it has no words" if len(tokenizer) <= len(tokenizer.all_special_ids) else ""
+        )  # made up by transformers
     except Exception as error:  # as above
+        reason = _reason(error)
+    if reason:
         raise UserError(
-            f"--model {config.name} has no tokenizer to measure the facts with ({_reason(error)}); save one beside "
-            "the config, or give the sizes: --facts 8 --fact-tokens 128."
-        ) from None
+            f"--model {config.name} has no tokenizer to measure the facts with ({reason}); save one beside the config, "
+            "or give the sizes: --facts 8 --fact-tokens 128."
+        )
+    return TaskEncoder(tokenizer, prompts)
 
 
 def make_decoder(decoder: PreTrainedConfig, device: torch.device | str) -> PreTrainedModel:

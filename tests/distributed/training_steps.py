@@ -35,7 +35,12 @@ CASES = {
     "unrolled-looped": ("gpt2", "unrolled", {}, {"fast_weights": "looped"}),
     "unrolled-checkpoint": ("llama", "unrolled", {}, {"fast_weights": "dual", "checkpoint": True}),
     "unrolled-adamw": ("gpt2", "unrolled", {}, {"optimizer": "adamw", "epsilon": 1e-3, "initial_rate": 0.02}),
-    "unrolled-lora": ("gpt2", "unrolled", {}, {"fast_weights": "lora", "lora_rank": 2, "lora_alpha": 2.0, "initial_rate": 0.1}),
+    "unrolled-lora": (
+        "gpt2",
+        "unrolled",
+        {},
+        {"fast_weights": "lora", "lora_rank": 2, "lora_alpha": 2.0, "initial_rate": 0.1},
+    ),
     "unrolled-part": ("gpt2", "unrolled", {}, {"fast_weights": "dual", "adapt": ["*mlp*", "*ln_f*"]}),
     "truncated": ("gpt2", "truncated", {"last_steps": 2}, {}),
     "first_order": ("llama", "first_order", {}, {}),

@@ -20,6 +20,7 @@ from reckoning_betty.distributed.sharding import shard_matrices
 from reckoning_betty.distributed.strategies import Strategy, launched_strategy
 from reckoning_betty.errors import UserError
 from reckoning_betty.inner.fast_weights import plan_fast_weights
+from reckoning_betty.inner.precision import precision_of
 from reckoning_betty.inner.rates import InnerRates
 from reckoning_betty.inner.traps import refuse_mixed_tasks
 from reckoning_betty.models.adapters import add_adapters, has_adapters
@@ -122,7 +123,7 @@ def build_levels(
         )
     model.to(device)
     wrapped = None
-    if strategy is Strategy.FSDP2:
+    if strategy is Strategy.FSDP2 and precision_of(model) == "float32":  # the model's own products round nothing
         wrapped = fully_sharded(model, processes)
     elif strategy.shards_weights:
         shard_matrices(model, processes)

@@ -12,10 +12,14 @@ whole weights      as traced: DistributedDataParallel's memory, though not its c
 ZeRO-1             moments take 1 / N; DeepSpeed keeps a copy of its part of the weights. While it steps there are
                    the hypergradient (G), the gradient that DeepSpeed makes of it (G), its part twice, and the bucket.
 ZeRO-2             the same, but of DeepSpeed's own gradient no more than the part.
+FSDP2              as ``shard_weights``.
+ZeRO-3             as ``shard_weights``, but all moments take 1 / N, and DeepSpeed has a part of the weights of its own,
+                   twice. While it steps there are these, the part of its gradient and the bucket.
 =================  =====================================================================================================
 
 Those of one process and ``shard_weights`` are counted on what this library runs, those of ZeRO read off DeepSpeed
-0.19's code (``runtime/zero/stage_1_and_2.py``). A further strategy is a function and its line in ``STRATEGIES``.
+0.19's code (``runtime/zero/stage_1_and_2.py``, ``stage3.py``). A further strategy is a function and its line in
+``STRATEGIES``.
 """
 
 from collections.abc import Callable
@@ -64,6 +68,20 @@ def zero2(traced: Traced, devices: int) -> Bill:
     return _zero(traced, devices, share_of_gradient=1 / devices)
 
 
+def zero3(traced: Traced, devices: int) -> Bill:
+    """DeepSpeed's ZeRO-3.
+
+    Raises:
+        UserError: as ``shard_weights``.
+    """
+    bill, part = shard_weights(traced, devices), traced.trained / devices
+    optimizer = traced.bill.optimizer / devices + 2 * part
+    in_step = bill.weights + bill.gradients + optimizer + part + BUCKET
+    return replace(
+        bill, optimizer=round(optimizer), peak=round(max(bill.peak - bill.optimizer + optimizer, in_step))
+    )
+
+
 def _zero(traced: Traced, devices: int, share_of_gradient: float) -> Bill:
     bill, trained = traced.bill, traced.trained
     part = trained / devices
@@ -80,8 +98,10 @@ def _zero(traced: Traced, devices: int, share_of_gradient: float) -> Bill:
 STRATEGIES: dict[str, Callable[[Traced, int], Bill]] = {
     "ddp": whole_weights,
     "shard_weights": shard_weights,
+    "fsdp2": shard_weights,
     "zero1": zero1,
     "zero2": zero2,
+    "zero3": zero3,
 }
 
 

@@ -77,9 +77,7 @@ def zero3(traced: Traced, devices: int) -> Bill:
     bill, part = shard_weights(traced, devices), traced.trained / devices
     optimizer = traced.bill.optimizer / devices + 2 * part
     in_step = bill.weights + bill.gradients + optimizer + part + BUCKET
-    return replace(
-        bill, optimizer=round(optimizer), peak=round(max(bill.peak - bill.optimizer + optimizer, in_step))
-    )
+    return replace(bill, optimizer=round(optimizer), peak=round(max(bill.peak - bill.optimizer + optimizer, in_step)))
 
 
 def _zero(traced: Traced, devices: int, share_of_gradient: float) -> Bill:

@@ -24,12 +24,8 @@ def test_every_method_under_every_strategy(planned):
     result, content = planned
     bills = {(row["method"], row["strategy"]): row for row in content["rows"]}
     assert {method for method, _ in bills} == set(METHODS)
-    assert {strategy for method, strategy in bills if method == "unrolled"} == {
-        "ddp",
-        "shard_weights",
-        "zero1",
-        "zero2",
-    }
+    strategies = {"ddp", "shard_weights", "fsdp2", "zero1", "zero2", "zero3"}
+    assert {strategy for method, strategy in bills if method == "unrolled"} == strategies
     assert "impossible" in bills["forward_over_reverse", "shard_weights"]
     assert bills["unrolled", "shard_weights"]["weights"] < bills["unrolled", "ddp"]["weights"]
     assert "4 facts" in result.out or "3 facts" in result.out

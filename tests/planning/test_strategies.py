@@ -6,7 +6,15 @@ import pytest
 
 from reckoning_betty.errors import UserError
 from reckoning_betty.planning.bill import GIB, Bill, Traced
-from reckoning_betty.planning.strategies import BUCKET, STRATEGIES, shard_weights, strategies_for, zero1, zero2
+from reckoning_betty.planning.strategies import (
+    BUCKET,
+    STRATEGIES,
+    shard_weights,
+    strategies_for,
+    zero1,
+    zero2,
+    zero3,
+)
 from reckoning_betty.planning.table import Row, lines_of
 
 BILL = Bill(
@@ -61,6 +69,15 @@ def test_zero_shares_the_moments():
     no_activations = replace(TRACED, bill=replace(BILL, peak=40 * GIB))
     assert zero1(no_activations, 4).peak == (10 + 7.5 + 10 + 10 + 5) * GIB + BUCKET  # DeepSpeed's own step
     assert zero2(no_activations, 4).peak == (10 + 7.5 + 10 + 2.5 + 5) * GIB + BUCKET
+
+
+def test_zero3_has_weights_of_its_own_besides():
+    sharded, bill = shard_weights(TRACED, 4), zero3(TRACED, 4)
+    assert (bill.weights, bill.gradients) == (sharded.weights, sharded.gradients)
+    assert bill.optimizer == (20 + 2 * 10) / 4 * GIB
+    assert bill.peak == sharded.peak - sharded.optimizer + bill.optimizer
+    no_activations = replace(TRACED, bill=replace(BILL, peak=40 * GIB))
+    assert zero3(no_activations, 4).peak == (4 + 4 + 10 + 2.5) * GIB + BUCKET  # DeepSpeed's own step
 
 
 @pytest.mark.parametrize(("memory", "fits"), [(90, "yes"), (80, "tight"), (69, "no")])

@@ -40,7 +40,14 @@ def launched_strategy(shard_weights: bool, processes: Processes) -> Strategy:
     """
     several = processes.number > 1
     if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
-        stage = DeepSpeedPlugin().zero_stage
+        plugin = DeepSpeedPlugin()
+        stage = plugin.zero_stage
+        for kind in ("bf16", "fp16"):
+            if plugin.deepspeed_config.get(kind, {}).get("enabled") is True:
+                raise UserError(
+                    f"DeepSpeed's {kind} holds the weights themselves in 16 bits, where small steps are lost: take "
+                    "it out of its config, and add model.precision=bfloat16, which rounds products alone."
+                )
         if shard_weights and stage < 3:
             raise UserError(
                 f"shard_weights=true leaves DeepSpeed's ZeRO-{stage} no whole weights to step: take "

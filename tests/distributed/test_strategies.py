@@ -15,11 +15,13 @@ FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
 def launched(monkeypatch, tmp_path):
     """Pretend to be launched, by the variables that ``accelerate launch`` sets; a number is a stage of ZeRO."""
 
-    def launch(how: dict[str, str] | int) -> None:
+    def launch(how: dict[str, str] | int, **section: dict) -> None:
         if isinstance(how, int):
             pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: pip install '.[deepspeed]'")
             file = tmp_path / "zero.json"
-            file.write_text(json.dumps({"zero_optimization": {"stage": how}, "gradient_accumulation_steps": 1}))
+            file.write_text(
+                json.dumps({"zero_optimization": {"stage": how}, "gradient_accumulation_steps": 1} | section)
+            )
             how = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_CONFIG_FILE": str(file)}
         for name, value in how.items():
             monkeypatch.setenv(name, value)
@@ -62,3 +64,10 @@ def test_what_cannot_train_is_refused(how, shard_weights, says, launched):
     launched(how)
     with pytest.raises(UserError, match=says):
         launched_strategy(shard_weights, SimpleNamespace(number=2))
+
+
+@pytest.mark.parametrize("kind", ["bf16", "fp16"])
+def test_weights_of_16_bits_are_refused(kind, launched):
+    launched(2, **{kind: {"enabled": True}})
+    with pytest.raises(UserError, match=rf"^DeepSpeed's {kind} .*model\.precision=bfloat16"):
+        launched_strategy(False, SimpleNamespace(number=2))

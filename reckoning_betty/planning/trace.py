@@ -36,11 +36,11 @@ def trace(step: OuterStep, devices: int = 1) -> Traced:
     Raises:
         UserError: settings that exclude each other, or fewer tasks than devices.
     """
-    tasks = step.config.reckoning.tasks_per_step
-    if tasks < devices:
+    tasks, passes = step.config.reckoning.tasks_per_step, step.config.reckoning.accumulation_steps
+    if tasks < devices * passes:
         raise UserError(
-            f"reckoning.tasks_per_step={tasks} leaves some of {devices} devices without a task: give --devices {tasks} "
-            f"or fewer, or reckoning.tasks_per_step={devices}."
+            f"reckoning.tasks_per_step={tasks} leaves some of {devices} devices without a task: give --devices "
+            f"{max(1, tasks // passes)} or fewer, or reckoning.tasks_per_step={devices * passes}."
         )
     with Ledger() as ledger:
         levels = step.make_levels("meta")

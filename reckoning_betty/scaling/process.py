@@ -12,7 +12,7 @@ from reckoning_betty.config import RunConfig
 from reckoning_betty.data.collate import Prompts, TaskEncoder
 from reckoning_betty.data.task import Splits
 from reckoning_betty.distributed.processes import Processes
-from reckoning_betty.distributed.zero import refuse_impossible_strategies
+from reckoning_betty.distributed.zero import leave_models_whole
 from reckoning_betty.models.causal_lm import load_model, max_tokens
 from reckoning_betty.training.run_directory import write_json
 from reckoning_betty.training.timed_engine import TimedEngine
@@ -33,7 +33,7 @@ def measure_process(
     """
     torch.set_num_threads(config.threads)
     processes, accelerator = Processes(), Accelerator()
-    refuse_impossible_strategies(accelerator, config.shard_weights)
+    leave_models_whole()
     on_gpu = accelerator.device.type == "cuda"
     before = _start_of_memory(on_gpu)
     model, tokenizer = load_model(config.model, splits.vocabulary, config.seed)

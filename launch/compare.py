@@ -14,7 +14,7 @@ try:
 
     from problems import find_problem
     from problems.methods import build_levels
-    from reckoning_betty.command_line import OneSentenceParser, run_command
+    from reckoning_betty.command_line import OneSentenceParser, names, numbers, run_command
     from reckoning_betty.comparison import stages
     from reckoning_betty.comparison.plan import EXACT, Comparison, all_methods
     from reckoning_betty.comparison.plots import draw
@@ -40,14 +40,6 @@ class ListMethods(Action):
     def __call__(self, parser: ArgumentParser, *given: Any) -> None:
         print(method_table())
         parser.exit()
-
-
-def names(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
-
-
-def numbers(text: str) -> list[int]:
-    return [int(name) for name in names(text)]
 
 
 def arguments() -> OneSentenceParser:

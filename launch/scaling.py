@@ -16,11 +16,11 @@ try:
 
     from problems import find_problem
     from problems.methods import build_levels
-    from reckoning_betty.command_line import OneSentenceParser, run_command
+    from reckoning_betty.command_line import OneSentenceParser, names, numbers, run_command
     from reckoning_betty.config_io import load_config
-    from reckoning_betty.errors import UserError
+    from reckoning_betty.errors import NotMeasured, UserError
     from reckoning_betty.scaling.cells import STRATEGIES, choose_cells
-    from reckoning_betty.scaling.launcher import CellError, Launcher
+    from reckoning_betty.scaling.launcher import Launcher
     from reckoning_betty.scaling.process import WARM_UP
     from reckoning_betty.scaling.report import line_of, write_report
     from reckoning_betty.scaling.results import Results
@@ -31,14 +31,6 @@ except ImportError as error:
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "engine_configs" / "clutrr" / "scaling.yaml"
-
-
-def names(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
-
-
-def numbers(text: str) -> list[int]:
-    return [int(name) for name in names(text)]
 
 
 def arguments() -> OneSentenceParser:
@@ -85,7 +77,7 @@ def main() -> None:
                 if results.runs(cell) <= number and cell not in refused:
                     try:
                         results.add(cell, launcher.measure(cell))
-                    except CellError as error:
+                    except NotMeasured as error:
                         results.refuse(cell, error)
                         refused.add(cell)
                 bar.update()

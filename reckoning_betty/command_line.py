@@ -29,6 +29,16 @@ class OneSentenceParser(ArgumentParser):
         _end(f"error: {message}; {self.prog} --help lists the options.", BAD_INPUT)
 
 
+def names(text: str) -> list[str]:
+    """``a,b`` as an option's value."""
+    return [name for name in text.split(",") if name]
+
+
+def numbers(text: str) -> list[int]:
+    """``1,2`` as an option's value."""
+    return [int(name) for name in names(text)]
+
+
 def run_command(main: Callable[[], None]) -> None:
     """Run a script's ``main``; bad input, divergence and Ctrl-C end it with a sentence and an exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")

@@ -1,4 +1,4 @@
-"""The one exception that users are meant to read, and the check that raises it most."""
+"""The exception that users are meant to read, the check that raises it most, and what measurements raise."""
 
 
 class UserError(Exception):
@@ -13,3 +13,17 @@ def require(holds: bool, key: str, given: object, allowed: str) -> None:
     """Raise UserError unless ``holds``; the sentence names the key as it is typed on the command line."""
     if not holds:
         raise UserError(f"{key}={given} is not possible: {allowed}.")
+
+
+class NotMeasured(Exception):
+    """What was to be measured, an engine or a strategy, could not run.
+
+    Args:
+        status: ``not installed``, ``does not fit`` or ``failed``.
+        reason: one sentence.
+    """
+
+    def __init__(self, status: str, reason: str):
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason

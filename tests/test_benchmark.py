@@ -24,9 +24,9 @@ from reckoning_betty.benchmark.report import table, write_report
 from reckoning_betty.benchmark.results import Results
 from reckoning_betty.benchmark.sketch import relative_error, sketch
 from reckoning_betty.benchmark.sweeps import Sweep, choose_sweeps
-from reckoning_betty.benchmark.worker import EngineError, Job, prepare
+from reckoning_betty.benchmark.worker import Job, prepare
 from reckoning_betty.benchmark.workload import Shape, make_workload
-from reckoning_betty.errors import UserError
+from reckoning_betty.errors import NotMeasured, UserError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TINY = Shape(
@@ -214,7 +214,7 @@ def test_an_engine_that_fails_becomes_a_row_with_the_reason():
     class Failing(InThisProcess):
         def ask(self, command, **options):
             if self.job.engine == "looped":
-                raise EngineError("failed", "no luck")
+                raise NotMeasured("failed", "no luck")
             return super().ask(command, **options)
 
     rows = {row["engine"]: row for row in measured(SWEEP, ["looped", "dual"], start=Failing)}

@@ -13,9 +13,9 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from reckoning_betty.errors import UserError
+from reckoning_betty.errors import NotMeasured, UserError
 from reckoning_betty.scaling.cells import ONE_PROCESS, Cell, choose_cells
-from reckoning_betty.scaling.launcher import CellError, Launcher, error_of, merged
+from reckoning_betty.scaling.launcher import Launcher, error_of, merged
 from reckoning_betty.scaling.report import line_of, table, write_report
 from reckoning_betty.scaling.results import Results, summarise
 
@@ -117,7 +117,7 @@ def test_the_report_holds_the_numbers(tmp_path):
     results = Results(tmp_path / "s.json", SETTINGS)
     results.add(Cell("ddp", 2), run_of(1.5, peak=777, above=222, others=0.5))
     results.add(Cell(ONE_PROCESS, 1), run_of(3, others=0.01))
-    results.refuse(Cell("zero1", 2), CellError("not installed", "type: pip install it"))
+    results.refuse(Cell("zero1", 2), NotMeasured("not installed", "type: pip install it"))
     text = table(results.content)
     for expected in ("| ddp | 2 | 8 | 2.00 | 1.5 (1.5-1.5) | 777 | 222 |", "| one process | 1 | 4 | 1.00 |"):
         assert expected in text
@@ -167,7 +167,7 @@ def test_why_a_launch_failed_is_read_from_what_it_said(said, status, reason):
 def test_a_missing_package_is_answered_with_the_command(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     launcher = Launcher(script=SCRIPT, launchers=REPOSITORY, config=None, steps=1)
-    with pytest.raises(CellError, match=r"pip install '\.\[deepspeed\]'"):
+    with pytest.raises(NotMeasured, match=r"pip install '\.\[deepspeed\]'"):
         launcher.measure(Cell("zero2", 2))
 
 
@@ -224,7 +224,7 @@ def test_a_cell_that_fails_is_noted_and_not_tried_again(monkeypatch, tmp_path):
     def measured(self, cell):
         asked.append(cell)
         if cell.processes == 2:
-            raise CellError("failed", "no luck")
+            raise NotMeasured("failed", "no luck")
         return run_of(1.0, 1.0)
 
     monkeypatch.setattr(Launcher, "measure", measured)

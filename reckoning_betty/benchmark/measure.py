@@ -13,9 +13,9 @@ from reckoning_betty.benchmark.engines import CHECKPOINT, OURS, REFERENCE
 from reckoning_betty.benchmark.memory import available_mib
 from reckoning_betty.benchmark.sketch import Sketch, relative_error
 from reckoning_betty.benchmark.sweeps import Sweep
-from reckoning_betty.benchmark.worker import EngineError, Job, Worker
+from reckoning_betty.benchmark.worker import Job, Worker
 from reckoning_betty.benchmark.workload import Shape
-from reckoning_betty.errors import UserError
+from reckoning_betty.errors import NotMeasured, UserError
 
 LARGEST_ERROR = 1e-3
 """Relative error of a hypergradient above which it is wrong, in float32."""
@@ -99,7 +99,7 @@ def measure_shape(
             workers[engine] = options.start(replace(job, engine=engine))
             try:
                 found[engine] = workers[engine].ask("check")
-            except EngineError as error:
+            except NotMeasured as error:
                 workers.pop(engine).stop()
                 yield _not_measured(sweep, shape, engine, error)
                 continue
@@ -114,7 +114,7 @@ def measure_shape(
                 start = time.perf_counter()
                 try:
                     runs[engine].append(workers[engine].ask("run", steps=_steps(found[engine], runs[engine], options)))
-                except EngineError as error:
+                except NotMeasured as error:
                     workers.pop(engine).stop()
                     yield _not_measured(sweep, shape, engine, error)
                 spent[engine] += time.perf_counter() - start
@@ -173,7 +173,7 @@ def _reference(job: Job, options: Options) -> Sketch:
     worker = options.start(job)
     try:
         return worker.ask("check")["sketch"]
-    except EngineError as error:
+    except NotMeasured as error:
         raise UserError(
             f"There is nothing to check engines against at width {job.shape.width}: the reference {error.reason} "
             "Choose other --sweeps, or allow more with --memory-limit."
@@ -244,7 +244,7 @@ def _row(sweep: Sweep, shape: Shape, engine: str) -> Row:
     }
 
 
-def _not_measured(sweep: Sweep, shape: Shape, engine: str, error: EngineError) -> Row:
+def _not_measured(sweep: Sweep, shape: Shape, engine: str, error: NotMeasured) -> Row:
     return _row(sweep, shape, engine) | {"status": error.status, "reason": error.reason}
 
 

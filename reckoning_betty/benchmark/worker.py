@@ -24,22 +24,9 @@ from reckoning_betty.benchmark.operations import OperationCount
 from reckoning_betty.benchmark.peers import PEERS, MissingPeerError
 from reckoning_betty.benchmark.sketch import sketch
 from reckoning_betty.benchmark.workload import Shape, Workload, make_workload
+from reckoning_betty.errors import NotMeasured
 
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "cannot allocate memory")
-
-
-class EngineError(Exception):
-    """An engine that could not do it.
-
-    Args:
-        status: ``not installed``, ``does not fit`` or ``failed``.
-        reason: one sentence.
-    """
-
-    def __init__(self, status: str, reason: str):
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +102,7 @@ class Worker:
         """``check`` or ``run`` in the worker.
 
         Raises:
-            EngineError: it could not, or the process ended.
+            NotMeasured: it could not, or the process ended.
         """
         try:
             self._pipe.send((command, options))
@@ -124,10 +111,10 @@ class Worker:
             self._process.join()
             code = self._process.exitcode
             if code == -signal.SIGKILL:
-                raise EngineError("does not fit", "its process was killed, most likely for want of memory.") from None
-            raise EngineError("failed", f"its process ended with exit code {code}.") from None
+                raise NotMeasured("does not fit", "its process was killed, most likely for want of memory.") from None
+            raise NotMeasured("failed", f"its process ended with exit code {code}.") from None
         if isinstance(answer, tuple):
-            raise EngineError(*answer)
+            raise NotMeasured(*answer)
         return answer
 
     def stop(self) -> None:

@@ -16,6 +16,7 @@ import psutil
 
 from reckoning_betty.config import RunConfig
 from reckoning_betty.config_io import save_config
+from reckoning_betty.errors import NotMeasured
 from reckoning_betty.scaling.cells import Cell
 from reckoning_betty.training.run_directory import read_json
 
@@ -25,20 +26,6 @@ REASON = re.compile(r"^(?:\[rank\d+\]: )?((?:error: |[\w.]*(?:Error|Exception): 
 Run = dict[str, Any]
 """``device``, ``seconds`` of each outer step, ``peak_memory_mib`` and ``memory_above_start_mib`` of each process, and
 ``share_of_others``: how much of the machine's CPUs other programs took meanwhile."""
-
-
-class CellError(Exception):
-    """A cell that could not be measured.
-
-    Args:
-        status: ``not installed``, ``does not fit`` or ``failed``.
-        reason: one sentence.
-    """
-
-    def __init__(self, status: str, reason: str):
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +49,11 @@ class Launcher:
         """One run of a cell.
 
         Raises:
-            CellError: it could not be measured.
+            NotMeasured: it could not be measured.
         """
         how = cell.how
         if not how.is_installed:
-            raise CellError("not installed", f"type: pip install '.[{how.package}]'")
+            raise NotMeasured("not installed", f"type: pip install '.[{how.package}]'")
         config = replace(
             self.config, shard_weights=how.shard_weights, threads=self.config.threads or cell.threads, baselines=[]
         )
@@ -101,12 +88,12 @@ def merged(processes: Sequence[dict[str, Any]]) -> Run:
     }
 
 
-def error_of(said: str) -> CellError:
+def error_of(said: str) -> NotMeasured:
     """Why a launch failed, from what its processes said on stderr."""
     if any(part in said for part in OUT_OF_MEMORY):
-        return CellError("does not fit", "needs more memory than there is.")
+        return NotMeasured("does not fit", "needs more memory than there is.")
     reasons = REASON.findall(said) or said.split("\n")[-2:] or [""]
-    return CellError("failed", " ".join(reasons[0].removeprefix("error: ").split())[:300])
+    return NotMeasured("failed", " ".join(reasons[0].removeprefix("error: ").split())[:300])
 
 
 def _busy_seconds() -> float:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from reckoning_betty.benchmark.results import cpu_name
-from reckoning_betty.errors import UserError
+from reckoning_betty.errors import NotMeasured, UserError
 from reckoning_betty.scaling.cells import ONE_PROCESS, Cell
-from reckoning_betty.scaling.launcher import CellError, Run
+from reckoning_betty.scaling.launcher import Run
 from reckoning_betty.training.run_directory import commit, read_json, versions, write_json
 
 Row = dict[str, Any]
@@ -61,7 +61,7 @@ class Results:
         row |= {"status": "measured", "reason": ""}
         self._write()
 
-    def refuse(self, cell: Cell, error: CellError) -> None:
+    def refuse(self, cell: Cell, error: NotMeasured) -> None:
         """Note that a cell cannot be measured, and forget its runs, which may have been luck."""
         self._row(cell).update(runs=[], status=error.status, reason=error.reason)
         self._write()

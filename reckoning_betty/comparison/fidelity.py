@@ -60,7 +60,7 @@ def hypergradient(
     outer = levels.outer
     outer.module.double()
     _load(outer.module, point, num_steps)
-    outer._count = FRESH + batch  # whose tasks the inner level asks for
+    outer.outer_step = FRESH + batch  # whose tasks the inner level asks for
     parts: dict[str, list[Tensor]] = {"weights": [], "rates": []}
 
     def keep() -> None:

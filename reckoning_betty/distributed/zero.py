@@ -19,10 +19,9 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, parse_flag_from_env
 from torch import Tensor, nn
 from torch.autograd import Function
-from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from reckoning_betty.distributed.sharding import fill, whole
 
@@ -37,7 +36,10 @@ def uses_zero(accelerator: Accelerator | None) -> bool:
 
 def leave_models_whole() -> None:
     """Undo that transformers, once DeepSpeed is at stage 3, makes every model in parts that only DeepSpeed gathers."""
-    unset_hf_deepspeed_config()
+    if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
+        from transformers.integrations.deepspeed import unset_hf_deepspeed_config  # imports all of DeepSpeed
+
+        unset_hf_deepspeed_config()
 
 
 class ZeroOptimizer:

@@ -28,8 +28,8 @@ from dataclasses import replace
 from reckoning_betty.errors import UserError
 from reckoning_betty.planning.bill import Bill, Traced
 
-BUCKET = 500_000_000 * 4
-"""Bytes that DeepSpeed reserves for gradients on their way, its default."""
+BUCKET = 50_000_000 * 4
+"""Bytes that DeepSpeed reserves for gradients on their way: ``reduce_bucket_size`` of our configs."""
 
 
 def whole_weights(traced: Traced, devices: int) -> Bill:

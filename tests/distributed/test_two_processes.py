@@ -1,5 +1,6 @@
 """Two processes with different tasks have the hypergradient that one process has with all of them, and train alike."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from training_steps import CASES, CASES_OF, ZERO, train
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PROCESSES = 2
+SMALL_BUCKET = 100
+"""Numbers that DeepSpeed reduces at once."""
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +30,22 @@ def apart(tmp_path_factory):
             command += ["--standalone", str(HERE / "training_steps.py"), str(folders[strategy]), strategy]
             environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
             if strategy.startswith("zero"):  # as accelerate launch does
-                file = ROOT / "engine_configs" / "deepspeed" / f"{strategy}.json"
+                file = deepspeed_config(strategy, folders[strategy])
                 environment |= {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_CONFIG_FILE": str(file)}
             ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
             assert ended.returncode == 0, ended.stderr[-3000:]
         return folders[strategy]
 
     return run
+
+
+def deepspeed_config(strategy: str, folder: Path) -> Path:
+    """The shipped one, but for buckets that hold a few vectors and none of the matrices, which go by themselves."""
+    config = json.loads((ROOT / "engine_configs" / "deepspeed" / f"{strategy}.json").read_text())
+    config["zero_optimization"]["reduce_bucket_size"] = SMALL_BUCKET
+    file = folder / "zero.json"
+    file.write_text(json.dumps(config))
+    return file
 
 
 @pytest.fixture(scope="module")

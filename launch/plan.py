@@ -98,7 +98,8 @@ def read_step(given: Namespace) -> OuterStep:
     else:
         encoder = read_encoder(config.model, splits.vocabulary, problem.prompts)
         training = config.reckoning
-        batch = largest_batch(splits.train, encoder, training.tasks_per_step, training.bucket_steps, config.seed)
+        window, recall = training.bucket_steps, config.recalls_behind_answers
+        batch = largest_batch(splits.train, encoder, training.tasks_per_step, window, config.seed, recall)
     longest = getattr(decoder.get_text_config(), "max_position_embeddings", None) or batch.fact_tokens
     if batch.fact_tokens > longest:
         raise UserError(f"A fact of {batch.fact_tokens} tokens does not fit the model's {longest}: give shorter facts.")

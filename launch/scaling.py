@@ -24,7 +24,7 @@ try:
     from reckoning_betty.scaling.process import WARM_UP
     from reckoning_betty.scaling.report import line_of, write_report
     from reckoning_betty.scaling.results import Results
-    from reckoning_betty.training.run import check_model
+    from reckoning_betty.training.check import check_model
     from reckoning_betty.training.run_directory import refuse_unwritable
 except ImportError as error:
     sys.exit(f"error: {error}")

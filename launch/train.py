@@ -19,8 +19,9 @@ try:
     from reckoning_betty.errors import UserError
     from reckoning_betty.guards import NonFiniteError
     from reckoning_betty.threads import choose_threads
+    from reckoning_betty.training.check import check_model
     from reckoning_betty.training.engine import Interrupted
-    from reckoning_betty.training.run import Run, check_model, print_table, start_trackers
+    from reckoning_betty.training.run import Run, print_table, start_trackers
     from reckoning_betty.training.run_directory import open_run
 except ImportError as error:
     sys.exit(f"error: {error}")

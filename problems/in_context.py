@@ -45,8 +45,7 @@ class InContext(OuterLevel):
     def encode_tasks(self, tasks: Sequence[Task]) -> ContextRows:
         if self.with_facts:
             return self.encoder.in_context(tasks, recall=self.knowledge_weight > 0)
-        questions = self.encoder.questions(tasks)
-        return ContextRows(answers=questions, recalled=questions.scored.new_zeros(questions.scored.shape))
+        return self.encoder.without_facts(tasks, recall=False)
 
     def training_step(self, batch: ContextRows) -> Tensor:
         rows: TokenRows = batch.answers

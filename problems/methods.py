@@ -10,9 +10,10 @@ from problems.in_context import InContext
 from problems.knowledge_encoding import ImplicitKnowledgeEncoding, KnowledgeEncoding
 from problems.outer_level import OuterLevel
 from problems.reasoning import MetaParameters, Reasoning
-from reckoning_betty.config import RunConfig
+from reckoning_betty.config import RunConfig, has_facts_in_prompt, has_inner_level
 from reckoning_betty.data.buckets import Bucketed
 from reckoning_betty.data.collate import TaskEncoder
+from reckoning_betty.data.sanity import SeenBy
 from reckoning_betty.data.task import TaskSource
 from reckoning_betty.distributed.fsdp import fully_sharded
 from reckoning_betty.distributed.processes import Processes
@@ -50,7 +51,7 @@ def build_levels(
     encoder: TaskEncoder,
     device: torch.device | str = "cpu",
 ) -> Levels:
-    """The levels of ``reckoning``, ``in_context`` or ``no_facts`` around ``model``.
+    """The levels of one of ``config.Method`` around ``model``.
 
     With ``inner.fast_weights=lora``, ``model`` gets its adapters here, whatever the method.
 
@@ -68,13 +69,15 @@ def build_levels(
             f"task{passes}: launch fewer, or take {method}.tasks_per_step={processes.number * num_passes} or more."
         )
     tasks_per_pass = -(-training.tasks_per_step // num_passes)
+    if method in ("no_question", "random_facts"):
+        source = SeenBy(method, source)
     if training.bucket_steps > 1:
         source = Bucketed(source, training.bucket_steps, config.seed)
     inner = config.inner
     if inner.fast_weights == "lora" and not has_adapters(model):
         rank, alpha, stabilised = inner.lora_rank, inner.lora_alpha, inner.lora_rank_stabilised
         add_adapters(model, rank, alpha, inner.lora_targets, stabilised, inner.top_layers)
-    if method == "reckoning":
+    if has_inner_level(method):
         method = config.hypergradient_method
         names, layers = adapted_names(model, inner.adapt, inner.top_layers), layer_names(model)
         rates = InnerRates({name: layers[name] for name in names}, inner.steps, inner.initial_rate, inner.rates)
@@ -83,7 +86,8 @@ def build_levels(
         module = MetaParameters(model, rates).to(device)
         if strategy.shards_weights:
             shard_matrices(model, processes)
-        reasoning = Reasoning(module, training, inner.rate_learning_rate, source, encoder, weight, method)
+        rate_step, recall = inner.rate_learning_rate, config.recalls_behind_answers
+        reasoning = Reasoning(module, training, rate_step, source, encoder, weight, method, recall)
         facts = encoder.knowledge(source.draw(0, training.tasks_per_step)[:tasks_per_pass]).facts
         plan = plan_fast_weights(
             model,
@@ -127,7 +131,7 @@ def build_levels(
         wrapped = fully_sharded(model, processes)
     elif strategy.shards_weights:
         shard_matrices(model, processes)
-    level = InContext(model, training, source, encoder, weight, method == "in_context", wrapped)
+    level = InContext(model, training, source, encoder, weight, has_facts_in_prompt(method), wrapped)
     return Levels(
         outer=level,
         problems=[level],

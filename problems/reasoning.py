@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from problems.outer_level import OuterLevel
 from reckoning_betty.config import TrainingConfig
-from reckoning_betty.data.collate import Knowledge, TaskEncoder, TokenRows
+from reckoning_betty.data.collate import ContextRows, Knowledge, TaskEncoder, TokenRows
 from reckoning_betty.data.task import Task, TaskSource
 from reckoning_betty.guards import refuse_non_finite
 from reckoning_betty.hypergradients.method import HypergradientMethod
@@ -33,9 +33,12 @@ class MetaParameters(nn.Module):
 class Reasoning(OuterLevel):
     """min over theta, alpha of L_CE(y | x; theta_N) + w * L_CLM(relevant facts; theta_N).
 
+    With ``recall`` the second term is L_CLM(relevant facts | x, y; theta_N): they stand behind each answer.
+
     DESIGN.md section 1; paper, equations 3 to 5, with w = 0 for the single-task objective. The two terms are each a
     mean over the tasks: L_CE sums over the answer's tokens and averages over the task's questions, L_CLM averages over
-    tokens, then facts. (The authors' code averages over the tokens of one sequence ``answer because facts`` instead.)
+    tokens, then facts (with ``recall``, then questions). (The authors' code averages over the tokens of one sequence
+    ``answer because facts`` instead.)
 
     Reads its sibling ``knowledge_encoding`` for theta_N. How the gradient comes back through its updates is up to
     ``method``.
@@ -50,25 +53,30 @@ class Reasoning(OuterLevel):
         encoder: TaskEncoder,
         knowledge_weight: float,
         method: HypergradientMethod,
+        recall: bool = False,
     ):
         config = method.upper_config()
         super().__init__("reasoning", module, config, training, rate_learning_rate, source, encoder)
         self.knowledge_weight = knowledge_weight
         self.knowledge: Knowledge | None = None
-        self.questions: TokenRows | None = None
+        self.asked: ContextRows | None = None
+        self.recall = recall
 
     def draw_tasks(self) -> None:
-        self.knowledge, self.questions = super().draw_tasks()
+        self.knowledge, self.asked = super().draw_tasks()
 
-    def encode_tasks(self, tasks: Sequence[Task]) -> tuple[Knowledge, TokenRows]:
-        return self.encoder.knowledge(tasks), self.encoder.questions(tasks)
+    def encode_tasks(self, tasks: Sequence[Task]) -> tuple[Knowledge, ContextRows]:
+        return self.encoder.knowledge(tasks), self.encoder.without_facts(tasks, self.recall)
 
-    def get_batch(self) -> TokenRows:
-        return self.questions
+    def get_batch(self) -> ContextRows:
+        return self.asked
 
-    def training_step(self, questions: TokenRows) -> Tensor:
-        fast = self.knowledge_encoding.fast
-        if self.knowledge_weight > 0:
+    def training_step(self, asked: ContextRows) -> Tensor:
+        fast, questions = self.knowledge_encoding.fast, asked.answers
+        if self.recall:
+            answers = fast.logits(questions.inputs)
+            recall = knowledge_nll(answers, questions.tokens, asked.recalled, questions.rows).mean()
+        elif self.knowledge_weight > 0:
             facts = self.knowledge.facts
             answers, recalled = logits_of_both(fast, questions, facts)
             recall = knowledge_nll(recalled, facts.tokens, facts.scored, self.knowledge.relevant).mean()

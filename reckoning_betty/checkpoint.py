@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from reckoning_betty.config import Method
+from reckoning_betty.config import Method, has_inner_level
 from reckoning_betty.data.collate import Prompts
 from reckoning_betty.errors import UserError
 from reckoning_betty.inner.optimizers import GradientDescent, InnerOptimizer, optimizer_of
@@ -128,7 +128,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
 def _check_note(method: str, inner: dict[str, Any] | None, note: dict[str, Any]) -> None:
     """Raise ValueError or KeyError for what could not be used later on."""
-    if method not in get_args(Method) or (method == "reckoning") != (inner is not None):
+    if method not in get_args(Method) or has_inner_level(method) != (inner is not None):
         raise ValueError(f"method is {method!r} and inner is {inner}")
     if inner is not None:
         fits = isinstance(inner["steps"], int) and inner["steps"] >= 1 and isinstance(inner["rows"], list)

@@ -5,7 +5,7 @@ Units are in the field's docstring. A problem's own data options are a dataclass
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from reckoning_betty.errors import require
 from reckoning_betty.hypergradients.method import HypergradientMethod
@@ -15,8 +15,21 @@ from reckoning_betty.inner.optimizers import AdamW, GradientDescent, InnerOptimi
 from reckoning_betty.inner.precision import Precision
 from reckoning_betty.inner.rates import Granularity
 
-Method = Literal["reckoning", "in_context", "no_facts"]
+Method = Literal["reckoning", "in_context", "no_facts", "no_question", "random_facts"]
+"""What can be trained; the last three are sanity baselines, without the facts, without the question (in context), and
+RECKONING with the facts of another task."""
+KnowledgeTerm = Literal["facts", "because"]
 Objective = Literal["single", "multi"]
+
+
+def has_inner_level(method: Method) -> bool:
+    """Whether the facts go into the weights."""
+    return method in ("reckoning", "random_facts")
+
+
+def has_facts_in_prompt(method: Method) -> bool:
+    """Whether they stand before the question."""
+    return method in ("in_context", "no_question")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,6 +187,8 @@ class EvaluationConfig:
 
     max_answer_tokens: int = 8
     """Cap of greedy decoding, the same for every question, so that no answer's length leaks."""
+    max_recall_tokens: int = 0
+    """Cap of decoding the relevant facts behind the answer, in the test at the end; 0 for no recall."""
     tasks_per_batch: int = 64
     inner_steps: int = 0
     """Inner steps at evaluation; 0 for as many as trained."""
@@ -181,7 +196,8 @@ class EvaluationConfig:
     def __post_init__(self):
         for key in ("max_answer_tokens", "tasks_per_batch"):
             require(getattr(self, key) >= 1, f"evaluation.{key}", getattr(self, key), "it must be at least 1")
-        require(self.inner_steps >= 0, "evaluation.inner_steps", self.inner_steps, "it cannot be negative")
+        for key in ("inner_steps", "max_recall_tokens"):
+            require(getattr(self, key) >= 0, f"evaluation.{key}", getattr(self, key), "it cannot be negative")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -208,10 +224,14 @@ class RunConfig:
     hypergradient_options: Any = None
     """The method's own options, the fields of its class; None for their defaults."""
     baselines: list[str] = field(default_factory=list)
-    """Further methods trained on the same model and data, for the table and the plots."""
+    """Further methods trained on the same model and data, for the table and the plots. ``no_question`` trains by the
+    section ``in_context``, ``random_facts`` by ``reckoning``."""
     objective: Objective = "multi"
     """``single``: the answer's loss. ``multi``: plus ``knowledge_weight`` times the loss of the relevant facts."""
     knowledge_weight: float = 0.5
+    knowledge_term: KnowledgeTerm = "facts"
+    """How RECKONING recalls the relevant facts in the outer level: as rows of their own, whatever is asked
+    (``facts``), or behind each answer, as the in-context baseline does (``because``), which recall can be read off."""
     shard_weights: bool = False
     """Of several processes, each holds a part of every weight matrix, of its gradient and of its optimizer state: less
     memory, more traffic, and the same hypergradient."""
@@ -232,9 +252,9 @@ class RunConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self):
-        methods = ("reckoning", "in_context", "no_facts")
-        for method in methods:
-            self.training(method).check(method)
+        methods = get_args(Method)
+        for section in ("reckoning", "in_context", "no_facts"):
+            self.training(section).check(section)
         require(0 <= self.seed < 2**63, "seed", self.seed, "it must lie between 0 and 2**63 - 1")
         for baseline in self.baselines:
             require(baseline in methods, "baselines", baseline, f"it names methods out of {', '.join(methods)}")
@@ -245,7 +265,7 @@ class RunConfig:
         options = self.hypergradient_options
         given = type(options).__name__
         require(isinstance(options, method), "hypergradient_options", given, f"{self.hypergradient} takes its own")
-        if "reckoning" in self.methods:
+        if any(map(has_inner_level, self.methods)):
             options.refuse_impossible(self.inner)
             form = "swept (forward_over_reverse's)" if options.sweeps_forward else self.inner.fast_weights
             possible = not self.shard_weights or form in ("auto", "dual", "batched", "lora")
@@ -264,11 +284,17 @@ class RunConfig:
         return [self.method, *self.baselines]
 
     def training(self, method: str) -> TrainingConfig:
-        return getattr(self, method)
+        """How ``method`` is trained."""
+        return getattr(self, {"no_question": "in_context", "random_facts": "reckoning"}.get(method, method))
 
     @property
     def hypergradient_method(self) -> HypergradientMethod:
         return self.hypergradient_options
+
+    @property
+    def recalls_behind_answers(self) -> bool:
+        """Whether RECKONING's questions are followed by their relevant facts."""
+        return self.knowledge_term == "because" and self.effective_knowledge_weight > 0
 
     @property
     def effective_knowledge_weight(self) -> float:

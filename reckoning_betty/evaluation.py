@@ -8,11 +8,14 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from reckoning_betty.config import Method, has_facts_in_prompt, has_inner_level
 from reckoning_betty.data.collate import TaskEncoder, TokenRows
+from reckoning_betty.data.sanity import as_seen_by
 from reckoning_betty.data.task import Task
 from reckoning_betty.distributed.processes import Processes
 from reckoning_betty.inner.encode import encode
@@ -23,7 +26,7 @@ from reckoning_betty.inner.optimizers import GradientDescent, InnerOptimizer
 from reckoning_betty.inner.rates import InnerRates
 
 Table = dict[str, dict[str, float | int]]
-"""{hops: {"n": questions, "label_accuracy": share in [0, 1]}}."""
+"""{hops or gold answer: {"n": questions, "label_accuracy": share in [0, 1]}}."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +38,8 @@ class Answers:
     """-log p(y | x) of the gold answer, [tasks], nats."""
     inner_losses: Tensor
     """L_CLM of the facts before inner step 0, 1, ... and after the last, [N + 1, tasks]; empty without inner level."""
+    recalled: list[str]
+    """What stands behind each answer, without the prompt's own words; empty texts where it was not decoded."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,21 +47,22 @@ class Answerer:
     """Answers questions with a trained method.
 
     Args:
-        method: ``reckoning``, ``in_context`` or ``no_facts``.
+        method: one of ``config.Method``; tasks are altered as it sees them.
         model: theta.
-        rates: alpha, for ``reckoning``.
+        rates: alpha, where there is an inner level.
         encoder: tasks into tensors.
-        inner_steps: N at evaluation, for ``reckoning``.
-        optimizer: the inner one, for ``reckoning``.
+        inner_steps: N at evaluation.
+        optimizer: the inner one.
         form: of the fast weights.
         facts_per_pass: facts of each task that an inner step reads at a time; 0 for all.
         max_answer_tokens: cap of greedy decoding.
+        max_recall_tokens: cap of decoding on behind the answer; 0 for not at all.
         tasks_per_batch: how many tasks are answered at once.
         processes: that share the tasks; None where each answers all, as sharded models ask, whose processes gather
             their matrices together.
     """
 
-    method: str
+    method: Method
     model: torch.nn.Module
     rates: InnerRates | None
     encoder: TaskEncoder
@@ -65,56 +71,55 @@ class Answerer:
     form: Form = "auto"
     facts_per_pass: int = 0
     max_answer_tokens: int = 8
+    max_recall_tokens: int = 0
     tasks_per_batch: int = 64
     processes: Processes | None = field(default_factory=Processes)
 
     def answer(self, tasks: Sequence[Task], on_batch: Callable[[int], None] = lambda done: None) -> Answers:
         """Answer every task's first question; ``on_batch`` hears how many all processes answered in the meantime."""
+        tasks = as_seen_by(self.method, tasks)
         # tasks of like size go together, so that little is padded; results come back in the order asked
         order = sorted(range(len(tasks)), key=lambda index: len(tasks[index].facts))
         batches = [order[start : start + self.tasks_per_batch] for start in range(0, len(order), self.tasks_per_batch)]
         index, number = (0, 1) if self.processes is None else (self.processes.index, self.processes.number)
-        own: list[tuple[list[int], list[str], Tensor, Tensor]] = []
+        own: list[tuple[list[int], list[str], list[str], Tensor, Tensor]] = []
         for start in range(0, len(batches), number):
             meanwhile = batches[start : start + number]
             for places in meanwhile[index : index + 1]:
-                texts, nll, losses = self._answer_batch([tasks[place] for place in places])
-                own.append((places, texts, nll.cpu(), losses.cpu()))
+                texts, recalled, nll, losses = self._answer_batch([tasks[place] for place in places])
+                own.append((places, texts, recalled, nll.cpu(), losses.cpu()))
             on_batch(sum(map(len, meanwhile)))
         found = own if self.processes is None else self.processes.gathered(own)
         column = torch.tensor([place for places, *_ in found for place in places], dtype=torch.long).argsort()
-        all_texts = [text for _, texts, _, _ in found for text in texts]
+        all_texts = [text for _, texts, *_ in found for text in texts]
+        all_recalled = [text for _, _, recalled, *_ in found for text in recalled]
         return Answers(
             texts=[all_texts[index] for index in column.tolist()],
-            nll=torch.cat([nll for _, _, nll, _ in found])[column],
+            nll=torch.cat([nll for *_, nll, _ in found])[column],
             inner_losses=torch.cat([losses for *_, losses in found], dim=1)[:, column],
+            recalled=[all_recalled[index] for index in column.tolist()],
         )
 
-    def _answer_batch(self, tasks: list[Task]) -> tuple[list[str], Tensor, Tensor]:
+    def _answer_batch(self, tasks: list[Task]) -> tuple[list[str], list[str], Tensor, Tensor]:
         first_only = [_first_question(task) for task in tasks]
         logits_of, losses = self._next_logits(tasks)
+        encoder, in_prompt = self.encoder, has_facts_in_prompt(self.method)
         with torch.no_grad():
-            rows = (
-                self.encoder.in_context(first_only, recall=False).answers
-                if self.method == "in_context"
-                else self.encoder.questions(first_only)
-            )
+            rows = encoder.in_context(first_only, False).answers if in_prompt else encoder.questions(first_only)
             nll = answer_nll(logits_of(rows.inputs[:, 0]).unsqueeze(1), rows.tokens, rows.scored, rows.rows)
-            prompts = self.encoder.question_prompts(tasks, with_facts=self.method == "in_context")
-            answers = greedy(
-                logits_of,
-                prompts,
-                self.max_answer_tokens,
-                self.encoder.end,
-                self.encoder.pad,
-                self.encoder.device,
-                self.encoder.max_tokens,
-            )
-        return self.encoder.tokenizer.batch_decode(answers, skip_special_tokens=True), nll, losses
+            prompts = encoder.question_prompts(tasks, with_facts=in_prompt)
+            ends = encoder.end, encoder.pad, encoder.device, encoder.max_tokens
+            answers = greedy(logits_of, prompts, self.max_answer_tokens, *ends)
+            prompts = [[*prompt, *answer, encoder.end] for prompt, answer in zip(prompts, answers, strict=True)]
+            recalled = greedy(logits_of, prompts, self.max_recall_tokens, *ends)
+        return self._text_of(answers), [encoder.prompts.recalled(text) for text in self._text_of(recalled)], nll, losses
+
+    def _text_of(self, rows: list[list[int]]) -> list[str]:
+        return self.encoder.tokenizer.batch_decode(rows, skip_special_tokens=True)
 
     def _next_logits(self, tasks: list[Task]) -> tuple[Callable[[Tensor], Tensor], Tensor]:
         """The function from tokens [B, T] to logits [B, T, V], and the inner losses on the way to it."""
-        if self.method != "reckoning":
+        if not has_inner_level(self.method):
             return partial(logits_of, self.model), torch.empty(0, len(tasks))
         facts = self.encoder.knowledge(tasks).facts
         fast = self._plan(facts).start(self.model, len(tasks))
@@ -173,15 +178,13 @@ def same_answer(given: str, gold: str) -> bool:
     return _normalise(given) == _normalise(gold)
 
 
-def accuracy_table(tasks: Sequence[Task], texts: Sequence[str]) -> Table:
-    """Label accuracy of the first questions, by their hops in rising order."""
-    right: dict[int, list[bool]] = defaultdict(list)
+def accuracy_table(tasks: Sequence[Task], texts: Sequence[str], by: Literal["hops", "answer"] = "hops") -> Table:
+    """Label accuracy of the first questions, by their hops or by their gold answer, in rising order."""
+    right: dict[int | str, list[bool]] = defaultdict(list)
     for task, text in zip(tasks, texts, strict=True):
         question = task.questions[0]
-        right[question.hops].append(same_answer(text, question.answer))
-    return {
-        str(hops): {"n": len(hits), "label_accuracy": sum(hits) / len(hits)} for hops, hits in sorted(right.items())
-    }
+        right[getattr(question, by)].append(same_answer(text, question.answer))
+    return {str(key): {"n": len(hits), "label_accuracy": sum(hits) / len(hits)} for key, hits in sorted(right.items())}
 
 
 def overall(table: Table) -> float:

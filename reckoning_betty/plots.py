@@ -10,7 +10,13 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from reckoning_betty.checkpoint import replace_file
 from reckoning_betty.inner.rates import InnerRates
 
-COLOURS = {"reckoning": "#1b6ca8", "in_context": "#d1603d", "no_facts": "#7a7a7a"}
+COLOURS = {
+    "reckoning": "#1b6ca8",
+    "in_context": "#d1603d",
+    "no_facts": "#7a7a7a",
+    "no_question": "#b8a04a",
+    "random_facts": "#8a63a8",
+}
 
 
 def learning_curve(metrics: Sequence[Mapping[str, Any]], file: Path) -> None:
@@ -92,7 +98,7 @@ def _figure(columns: int = 1, width: float | None = None, height: float = 3.8) -
 
 
 def _words(method: str) -> str:
-    return {"reckoning": "RECKONING", "in_context": "in-context", "no_facts": "no facts"}[method]
+    return {"reckoning": "RECKONING", "in_context": "in-context"}.get(method, method.replace("_", " "))
 
 
 def _save(figure: Figure, file: Path) -> None:

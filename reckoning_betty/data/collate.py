@@ -49,7 +49,7 @@ class Knowledge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextRows:
-    """Questions with their facts in the prompt, answer and relevant facts following, for in-context fine-tuning."""
+    """Questions, with or without their facts in the prompt, each followed by its answer and its relevant facts."""
 
     answers: TokenRows
     """``scored`` marks the answer."""
@@ -89,6 +89,11 @@ class Prompts:
             for placeholder in placeholders:
                 if placeholder not in getattr(self, name):
                     raise UserError(f"The prompt '{name}' must contain {placeholder}, but is {getattr(self, name)!r}.")
+
+    def recalled(self, text: str) -> str:
+        """The facts in what was decoded behind an answer: what the template says before and after them is taken off."""
+        before, _, after = self.because.partition("{facts}")
+        return text.strip().removeprefix(before.strip()).removesuffix(after.strip()).strip()
 
 
 class TaskEncoder:
@@ -130,8 +135,13 @@ class TaskEncoder:
 
     def questions(self, tasks: Sequence[Task]) -> TokenRows:
         """Questions without facts, answers scored."""
+        return self.without_facts(tasks, recall=False).answers
+
+    def without_facts(self, tasks: Sequence[Task], recall: bool) -> ContextRows:
+        """The same; with ``recall`` the relevant facts stand behind the answer."""
         prompts = [[self.prompts.question.format(question=q.text) for q in task.questions] for task in tasks]
-        return self._answered(tasks, prompts, recall=False)[0]
+        answers, recalled = self._answered(tasks, prompts, recall)
+        return ContextRows(answers=answers, recalled=recalled)
 
     def in_context(self, tasks: Sequence[Task], recall: bool) -> ContextRows:
         """Questions after their facts; with ``recall`` the relevant facts stand again behind the answer."""

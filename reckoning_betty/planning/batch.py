@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from reckoning_betty.data.buckets import Bucketed
-from reckoning_betty.data.collate import Knowledge, TaskEncoder, TokenRows
+from reckoning_betty.data.collate import ContextRows, Knowledge, TaskEncoder, TokenRows
 from reckoning_betty.data.task import Task, TaskSource
 
 LOOK_AHEAD = 20
@@ -30,7 +30,9 @@ class BatchShape:
         )
 
 
-def largest_batch(source: TaskSource, encoder: TaskEncoder, num_tasks: int, window: int, seed: int) -> BatchShape:
+def largest_batch(
+    source: TaskSource, encoder: TaskEncoder, num_tasks: int, window: int, seed: int, recall: bool
+) -> BatchShape:
     """The largest of the first outer steps' batches, as training draws them.
 
     Args:
@@ -39,10 +41,12 @@ def largest_batch(source: TaskSource, encoder: TaskEncoder, num_tasks: int, wind
         num_tasks: of an outer step.
         window: ``TrainingConfig.bucket_steps``.
         seed: the run's.
+        recall: whether the relevant facts stand behind the answers.
     """
     source = Bucketed(source, window, seed) if window > 1 else source
     drawn = [source.draw(step, num_tasks) for step in range(LOOK_AHEAD)]
-    rows = [(encoder.knowledge(tasks).facts.tokens.shape, encoder.questions(tasks).tokens.shape) for tasks in drawn]
+    asked = [encoder.without_facts(tasks, recall).answers.tokens.shape for tasks in drawn]
+    rows = [(encoder.knowledge(tasks).facts.tokens.shape, shape) for tasks, shape in zip(drawn, asked, strict=True)]
     (_, facts, fact_tokens), (_, questions, question_tokens) = max(
         rows, key=lambda pair: pair[0].numel() + pair[1].numel()
     )
@@ -68,8 +72,9 @@ class RandomTokens:
         rows = self._rows(len(tasks), self.shape.facts, self.shape.fact_tokens)
         return Knowledge(facts=rows, relevant=rows.rows)
 
-    def questions(self, tasks: Sequence[Task]) -> TokenRows:
-        return self._rows(len(tasks), self.shape.questions, self.shape.question_tokens)
+    def without_facts(self, tasks: Sequence[Task], recall: bool) -> ContextRows:
+        rows = self._rows(len(tasks), self.shape.questions, self.shape.question_tokens)
+        return ContextRows(answers=rows, recalled=torch.full_like(rows.scored, recall))
 
     def _rows(self, *size: int) -> TokenRows:
         generator = torch.Generator().manual_seed(sum(size))

@@ -17,17 +17,18 @@ from tqdm import tqdm
 
 from reckoning_betty import plots
 from reckoning_betty.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from reckoning_betty.config import RunConfig
+from reckoning_betty.config import RunConfig, has_inner_level
 from reckoning_betty.data.collate import Prompts, TaskEncoder
 from reckoning_betty.data.task import Splits, Task
 from reckoning_betty.distributed.processes import Processes
 from reckoning_betty.distributed.sharding import shard_matrices, whole_state
 from reckoning_betty.distributed.strategies import launched_strategy
 from reckoning_betty.distributed.zero import leave_models_whole
-from reckoning_betty.errors import UserError, require
-from reckoning_betty.evaluation import Answerer, accuracy_table
+from reckoning_betty.errors import UserError
+from reckoning_betty.evaluation import Answerer, Answers
 from reckoning_betty.models.causal_lm import load_model, max_tokens
 from reckoning_betty.report import accuracy_lines
+from reckoning_betty.training.answers import tables_of, write_answers
 from reckoning_betty.training.engine import Job, TrainingEngine
 from reckoning_betty.training.metrics import MetricLog, read_metrics
 from reckoning_betty.training.run_directory import (
@@ -174,12 +175,13 @@ class Run:
         if self._shards_weights:
             shard_matrices(best.model, self.processes)
         answerer = self._answerer(method, best.model, best.rates, encoder)
-        tables, inner_losses = {}, []
-        for split, tasks in (("validation", self.splits.validation), ("test", self.splits.test)):
-            tables[split], losses = self._evaluate(answerer, tasks, f"{method} {split}")
-            inner_losses = losses or inner_losses
-        return {
-            "label_accuracy": tables,
+        validation = self._evaluate(answerer, self.splits.validation, f"{method} validation")
+        answerer.max_recall_tokens = config.evaluation.max_recall_tokens
+        test = self._evaluate(answerer, self.splits.test, f"{method} test")
+        if test:
+            write = partial(write_answers, self.directory.answers(method), self.splits.test, test)
+            self.processes.on_main(write)
+        return tables_of(self.splits, validation, test, answerer.max_recall_tokens > 0) | {
             "steps": steps,
             "best_step": best.note["outer_step"],
             "training_seconds": job.seconds,
@@ -187,7 +189,7 @@ class Run:
             "tasks_per_second": steps * job.training.tasks_per_step / job.seconds,
             "peak_memory_mib": self.processes.gathered([peak_memory_mib()]),
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "inner_losses": inner_losses,
+            "inner_losses": (test or validation).inner_losses.mean(dim=1).tolist(),
         }
 
     def _answerer(self, method: str, model: torch.nn.Module, rates: Any, encoder: TaskEncoder) -> Answerer:
@@ -210,13 +212,11 @@ class Run:
     def _shards_weights(self) -> bool:
         return launched_strategy(self.config.shard_weights, self.processes).shards_weights
 
-    def _evaluate(self, answerer: Answerer, tasks: list[Task], what: str) -> tuple[dict, list[float]]:
-        """The table by hops and the mean inner loss before and after each inner step."""
+    def _evaluate(self, answerer: Answerer, tasks: list[Task], what: str) -> Answers | None:
         if not tasks:
-            return {}, []
+            return None
         with tqdm(total=len(tasks), desc=what, unit="task", mininterval=1, disable=not self.processes.is_main) as bar:
-            answers = answerer.answer(tasks, on_batch=bar.update)
-        return accuracy_table(tasks, answers.texts), answers.inner_losses.mean(dim=1).tolist()
+            return answerer.answer(tasks, on_batch=bar.update)
 
     def _summary(self, results: dict[str, dict]) -> dict[str, Any]:
         main = results[self.config.method]
@@ -255,46 +255,11 @@ class Run:
         tables = {method: result["label_accuracy"]["test"] for method, result in results.items()}
         if any(tables.values()):
             plots.accuracy_by_hops(tables, folder / "label_accuracy.png")
-        if "reckoning" in results:
-            plots.inner_losses(results["reckoning"]["inner_losses"], folder / "inner_losses.png")
-            rates = load_checkpoint(self.directory.checkpoint("reckoning", self.config.method)).rates
+        encoding = next(filter(has_inner_level, results), None)
+        if encoding:
+            plots.inner_losses(results[encoding]["inner_losses"], folder / "inner_losses.png")
+            rates = load_checkpoint(self.directory.checkpoint(encoding, self.config.method)).rates
             plots.inner_rates(rates, folder / "inner_rates.png")
-
-
-def check_model(config: RunConfig, splits: Splits, prompts: Prompts, build_levels: Callable[..., Any]) -> int:
-    """Refuse, before anything is written, a model that cannot be loaded, read what it will be given, or be adapted.
-
-    The test's rows are the longest, and without this would be refused only after hours of training.
-
-    Returns:
-        The model's number of parameters.
-
-    Raises:
-        UserError: as ``load_model``, rows longer than the model's context, answers longer than decoding goes on for,
-            or nothing to adapt.
-    """
-    model, tokenizer = load_model(config.model, splits.vocabulary, config.seed)
-    encoder = TaskEncoder(tokenizer, prompts, max_tokens=max_tokens(model))
-    size = config.evaluation.tasks_per_batch
-    for method in config.methods:
-        for tasks in (splits.validation, splits.test, splits.train.draw(0, config.training(method).tasks_per_step)):
-            for batch in (tasks[start : start + size] for start in range(0, len(tasks), size)):
-                if method == "in_context":
-                    asked = encoder.in_context(batch, recall=False).answers
-                else:
-                    asked = encoder.questions(batch)
-                longest, cap = int(asked.scored.sum(-1).max()) - 1, config.evaluation.max_answer_tokens
-                cut = f"an answer has {longest} tokens, so it could never be given; take {longest} or more"
-                require(longest <= cap, "evaluation.max_answer_tokens", cap, cut)
-                if method == "reckoning":
-                    encoder.knowledge(batch)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    for method in config.methods:
-        if model is None:  # the one before has adapters now, or is sharded; and two would not always fit
-            model, _ = load_model(config.model, splits.vocabulary, config.seed)
-        build_levels(method, config, model, splits.train, encoder)
-        model = None
-    return parameters
 
 
 def start_trackers(config: RunConfig, directory: RunDirectory) -> Accelerator:

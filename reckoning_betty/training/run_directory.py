@@ -38,6 +38,10 @@ class RunDirectory:
     def plots(self) -> Path:
         return self.root / "plots"
 
+    def answers(self, method: str) -> Path:
+        """Every answer to the test's questions, one JSON object a line."""
+        return self.root / "answers" / f"{method}.jsonl"
+
     def checkpoint(self, method: str, main_method: str) -> Path:
         """The main method's checkpoint is ``checkpoint/``; those of the baselines stand below ``baselines/``."""
         return self.root / "checkpoint" if method == main_method else self.root / "baselines" / method

@@ -19,12 +19,15 @@ from reckoning_betty.models.causal_lm import layer_names
 STEPS = 3
 
 
-def run_one_outer_step(model, tasks, tokenizer, form="batched", rates="per_step_per_layer", objective="multi"):
+def run_one_outer_step(
+    model, tasks, tokenizer, form="batched", rates="per_step_per_layer", objective="multi", term="facts"
+):
     """One outer step through the engine; the hypergradient by name, as it reaches the optimizer, and the rates."""
     config = RunConfig(
         problem="test",
         objective=objective,
         knowledge_weight=0.7,
+        knowledge_term=term,
         inner=InnerConfig(steps=STEPS, initial_rate=0.3, fast_weights=form, rates=rates),
         reckoning=TrainingConfig(steps=1, tasks_per_step=len(tasks), clip_norm=0.0),
     )
@@ -58,7 +61,9 @@ def rate_of(rates, log_rates, name, layer, step):
     return log_rates[rates.row_names.index(row), column].exp()
 
 
-def plain_loss(model, tasks, tokenizer, parameters, rates, log_rates, knowledge_weight, second_order=True):
+def plain_loss(
+    model, tasks, tokenizer, parameters, rates, log_rates, knowledge_weight, second_order=True, term="facts"
+):
     """The outer loss as DESIGN.md section 1 writes it: one task, one fact, one question at a time, nothing padded."""
     layers = layer_names(model)
 
@@ -78,13 +83,17 @@ def plain_loss(model, tasks, tokenizer, parameters, rates, log_rates, knowledge_
                 name: weight - rate_of(rates, log_rates, name, layers[name], k) * gradient
                 for (name, weight), gradient in zip(fast.items(), gradients, strict=True)
             }
-        answer = 0.0
+        answer, behind = 0.0, 0.0
         for question in task.questions:
             x = tokenizer(question.text)["input_ids"]
             y = [*tokenizer(question.answer)["input_ids"], tokenizer.eos_token_id]
             answer = answer + nll(fast, x + y)[len(x) - 1 :].sum()
+            facts = " because " + "\n".join(task.facts[fact] for fact in question.relevant)
+            z = [*tokenizer(facts)["input_ids"], tokenizer.eos_token_id]
+            behind = behind + nll(fast, x + y + z)[len(x + y) - 1 :].mean()
         relevant = sorted({fact for question in task.questions for fact in question.relevant})
         recall = knowledge(fast, [task.facts[fact] for fact in relevant])
+        recall = recall if term == "facts" else behind / len(task.questions)
         total = total + answer / len(task.questions) + knowledge_weight * recall
     return total / len(tasks)
 
@@ -113,6 +122,18 @@ def test_equals_a_plain_loop(architecture, form, ragged_tasks, tokenizer, float6
     parameters = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
     log_rates = rates.log_rates.detach().clone().requires_grad_()
     loss = plain_loss(model, ragged_tasks, tokenizer, parameters, rates, log_rates, 0.7)
+    expected = torch.autograd.grad(loss, [*parameters.values(), log_rates])
+    for name, gradient in zip([*(f"model.{n}" for n in parameters), "rates.log_rates"], expected, strict=True):
+        assert relative_error(found[name], gradient) < 1e-11, name
+
+
+@pytest.mark.parametrize("form", ["dual", "looped"])
+def test_facts_recalled_behind_the_answers_equal_a_plain_loop(form, ragged_tasks, tokenizer, float64):
+    model = MODELS["gpt2"](len(tokenizer))
+    found, rates = run_one_outer_step(model, ragged_tasks, tokenizer, form, term="because")
+    parameters = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+    log_rates = rates.log_rates.detach().clone().requires_grad_()
+    loss = plain_loss(model, ragged_tasks, tokenizer, parameters, rates, log_rates, 0.7, term="because")
     expected = torch.autograd.grad(loss, [*parameters.values(), log_rates])
     for name, gradient in zip([*(f"model.{n}" for n in parameters), "rates.log_rates"], expected, strict=True):
         assert relative_error(found[name], gradient) < 1e-11, name

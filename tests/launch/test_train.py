@@ -68,6 +68,32 @@ def test_a_run_directory_holds_what_the_contract_says(trained):
     assert not list(run.rglob(".*"))
 
 
+def test_every_answer_of_the_test_is_kept_and_makes_the_tables(trained):
+    told = summary(trained[1])
+    for method in METHODS:
+        answers = [json.loads(line) for line in (trained[1] / "answers" / f"{method}.jsonl").read_text().splitlines()]
+        assert [answer["hops"] for answer in answers] == [2] * 5 + [3] * 5 + [4] * 5
+        right = [answer["given"] == answer["answer"] for answer in answers]
+        by_hops = [sum(right[start : start + 5]) / 5 for start in (0, 5, 10)]
+        assert list(told["label_accuracy"][method]["test"].values()) == by_hops
+        by_answer = told["methods"][method]["label_accuracy_by_answer"]["test"]
+        assert sum(row["n"] * row["label_accuracy"] for row in by_answer.values()) == pytest.approx(sum(right))
+        assert {answer["answer"] for answer in answers} == set(by_answer)
+
+
+def test_sanity_baselines_train_and_facts_are_recalled_behind_answers(tmp_path):
+    methods = ("reckoning", "in_context", "no_question", "random_facts")
+    options = ["baselines=[in_context,no_question,random_facts]", "knowledge_term=because"]
+    result = train(tmp_path / "run", *options, "evaluation.max_recall_tokens=12")
+    assert result.code == 0, result.err
+    told = summary(tmp_path / "run")
+    assert list(told["label_accuracy"]) == list(methods)
+    for method in methods:
+        assert told["methods"][method]["knowledge_recall"]["2"].keys() == {"n", "exact", "precision", "recall"}
+    checkpoint = ("--checkpoint", tmp_path / "run" / "baselines" / "random_facts", "--problem", "clutrr")
+    assert call("evaluate", *checkpoint).code == 0
+
+
 def test_the_plots_are_pictures_that_are_not_blank(trained):
     plots = sorted((trained[1] / "plots").iterdir())
     assert [file.name for file in plots] == [

@@ -33,6 +33,19 @@ def load_config(problem: str, data_config: type, file: Path | None, overrides: S
     """
     layers = [] if file is None else [(str(file), _read_yaml(file))]
     layers += [(f"'{override}'", layer) for override, layer in _read_overrides(overrides)]
+    return _load(problem, data_config, layers)
+
+
+def load_values(problem: str, data_config: type, values: dict[str, Any], source: str) -> RunConfig:
+    """Defaults, then ``values``, nested as in a YAML file; ``source`` says in errors where they come from.
+
+    Raises:
+        UserError: as ``load_config``.
+    """
+    return _load(problem, data_config, [(source, OmegaConf.create(values))])
+
+
+def _load(problem: str, data_config: type, layers: list[tuple[str, DictConfig]]) -> RunConfig:
     schema = OmegaConf.structured(RunConfig(problem=problem, data=data_config()))
     for name in [str(layer.hypergradient) for _, layer in layers if "hypergradient" in layer][-1:]:
         with read_write(schema):

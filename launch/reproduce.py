@@ -1,0 +1,110 @@
+"""Rerun the paper's experiments: python launch/reproduce.py --list | NAME [--size small|paper] [--resume]"""
+
+import os
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from pathlib import Path
+from typing import Any
+
+try:
+    from problems import find_problem
+    from reckoning_betty.command_line import OneSentenceParser, run_command
+    from reckoning_betty.config import RunConfig
+    from reckoning_betty.config_io import load_values
+    from reckoning_betty.errors import UserError
+    from reckoning_betty.reproduction.experiment import Experiment, experiment_names, load_experiment
+    from reckoning_betty.reproduction.figures import draw
+    from reckoning_betty.reproduction.page import figure_file, make_page, result_file
+    from reckoning_betty.reproduction.plan import Plan
+    from reckoning_betty.reproduction.results import Results, collect
+    from reckoning_betty.reproduction.tables import markdown
+    from reckoning_betty.reproduction.units import run_units
+    from reckoning_betty.training.run_directory import write_json
+except ImportError as error:
+    sys.exit(f"error: {error}")
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "engine_configs" / "reproduce"
+NOTE = """
+Every run stands in a folder of its own below --runs, named after its config, so that experiments share equal ones. What
+is done is never run again: --resume goes on after a stop, and is refused nothing if all is done.
+"""
+
+
+def arguments() -> OneSentenceParser:
+    parser = OneSentenceParser(
+        prog="launch/reproduce.py", description=__doc__ + NOTE, formatter_class=RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", nargs="?", help="an experiment; --list names them")
+    parser.add_argument("--list", action="store_true", help="print the experiments and exit")
+    parser.add_argument("--page", action="store_true", help="write the page that reads all results and exit")
+    parser.add_argument("--size", default="small", help="small: 2 CPU cores; paper: GPT-2, a GPU (default small)")
+    parser.add_argument("--resume", action="store_true", help="go on with what is below --runs")
+    parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="folder of all runs")
+    parser.add_argument("--workers", type=int, default=0, help="runs at a time (default 0: one per core)")
+    parser.add_argument("--output", type=Path, help=f"folder of YAML files and results (default {FOLDER})")
+    return parser
+
+
+def main() -> None:
+    parser = arguments()
+    given = parser.parse_args()
+    folder = given.output or FOLDER
+    if given.list:
+        list_experiments(folder)
+    elif given.page:
+        (folder / "RESULTS.md").write_text(make_page(folder), encoding="utf-8")
+        print(f"Wrote {folder / 'RESULTS.md'}")
+    else:
+        reproduce(given, folder, parser)
+
+
+def list_experiments(folder: Path) -> None:
+    for name in experiment_names(folder):
+        experiment = load_experiment(folder, name)
+        print(f"{name:12} {experiment.title} ({', '.join(experiment.sizes)})")
+
+
+def reproduce(given: Any, folder: Path, parser: ArgumentParser) -> None:
+    if given.name is None:
+        raise UserError(f"Name an experiment: {', '.join(experiment_names(folder))}; or type --list.")
+    if given.workers < 0:
+        raise UserError(f"--workers {given.workers} must be 0 or more; 0 takes one per core.")
+    experiment = load_experiment(folder, given.name)
+    size = experiment.size(given.size)
+    plan = Plan(size=size, resolve=resolve, root=given.runs)
+    refuse_unasked(given, plan)
+    workers = given.workers or len(os.sched_getaffinity(0))
+    train = [sys.executable, str(ROOT / "launch" / "train.py")]
+    run_units(plan.trials(), train, workers, f"{experiment.name}, trials")
+    run_units([unit for *_, unit in plan.runs()], train, workers, experiment.name)
+    report(experiment, given.size, plan, folder)
+
+
+def refuse_unasked(given: Any, plan: Plan) -> None:
+    """
+    Raises:
+        UserError: a run was begun before, and ``--resume`` is missing.
+    """
+    begun = [unit for unit in plan.trials() if unit.run.config.is_file() and not unit.is_done]
+    if begun and not given.resume:
+        raise UserError(f"{given.runs} holds runs that were stopped: add --resume to go on, or name other --runs.")
+
+
+def report(experiment: Experiment, size: str, plan: Plan, folder: Path) -> None:
+    file = result_file(folder, experiment.name, size)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, collect(experiment, size, plan))
+    results = Results.read(file)
+    draw(experiment, results, figure_file(folder, experiment.name, size))
+    print(markdown(experiment, results))
+    print(f"Results: {file}; the page with all: python launch/reproduce.py --page")
+
+
+def resolve(values: dict[str, Any]) -> RunConfig:
+    problem = find_problem(values["problem"])
+    return load_values(problem.name, problem.data_config, values, "The experiment")
+
+
+if __name__ == "__main__":
+    run_command(main)

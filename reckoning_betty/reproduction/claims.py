@@ -1,0 +1,39 @@
+"""Claims about results, checked."""
+
+from dataclasses import dataclass
+from statistics import fmean
+
+from reckoning_betty.reproduction.experiment import Claim
+from reckoning_betty.reproduction.results import Results
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a claim holds, and the number that decides, in points of 100."""
+
+    claim: Claim
+    holds: bool
+    found: float
+    where: str = ""
+    """The setting that decides, where one does."""
+
+
+def check(claim: Claim, results: Results) -> Verdict:
+    """The verdict on means over seeds."""
+    settings = claim.settings or results.settings
+    reached = {s: results.mean(s, claim.arm, claim.measure, claim.hops) for s in settings}
+    if claim.kind == "drop":
+        found = reached[settings[0]] - reached[settings[-1]]
+        return Verdict(claim, found <= claim.points, found)
+    if claim.kind == "at_least":
+        where = min(reached, key=reached.__getitem__)
+        return Verdict(claim, reached[where] >= claim.points, reached[where], where)
+    if claim.kind == "at_most":
+        where = max(reached, key=reached.__getitem__)
+        return Verdict(claim, reached[where] <= claim.points, reached[where], where)
+    ahead = {s: reached[s] - results.mean(s, claim.against, claim.measure, claim.hops) for s in settings}
+    if claim.kind == "margin":
+        found = fmean(ahead.values())
+        return Verdict(claim, found >= claim.points, found)
+    where = min(ahead, key=ahead.__getitem__)
+    return Verdict(claim, ahead[where] >= claim.points, ahead[where], where)

@@ -1,0 +1,149 @@
+"""What an experiment is: settings, the arms that are compared in each, and what its results are held against."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import OmegaConf
+
+from reckoning_betty.errors import UserError
+
+Values = dict[str, Any]
+"""A part of a run config, nested as in its YAML file, with ``problem`` beside the sections."""
+
+Measure = Literal["label_accuracy", "exact", "precision", "recall"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A sentence about the results and how it is checked. All numbers are points of 100, means over seeds.
+
+    ``margin``: arm minus ``against`` in the mean over ``settings`` is at least ``points``.
+    ``never_below``: arm minus ``against`` is at least ``points`` in each of the settings.
+    ``at_least``: the arm reaches ``points`` in each of the settings.
+    ``at_most``: the arm stays at or below ``points`` in each of the settings.
+    ``drop``: the arm's first setting minus its last one is at most ``points``.
+    """
+
+    says: str
+    kind: Literal["margin", "never_below", "at_least", "at_most", "drop"]
+    arm: str
+    points: float
+    against: str = ""
+    settings: list[str] = field(default_factory=list)
+    """Empty for all."""
+    hops: list[int] = field(default_factory=list)
+    """Tests with these alone; empty for all."""
+    measure: Measure = "label_accuracy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How an experiment is run on some kind of machine.
+
+    Args:
+        seeds: of every run; a table's mean and spread are over them.
+        base: run config of all.
+        settings: what each row of results has over ``base``, by its name.
+        arms: what is compared, by its name; laid over the setting.
+        trials: for each arm what is tried, as many times for every arm; laid over the arm. Empty for none.
+        trial: laid over all trials, such as fewer steps.
+        tuned_on: the setting of the trials; empty where each setting has its own.
+    """
+
+    seeds: list[int]
+    base: Values
+    settings: dict[str, Values]
+    arms: dict[str, Values]
+    trials: dict[str, list[Values]] = field(default_factory=dict)
+    trial: Values = field(default_factory=dict)
+    tuned_on: str = ""
+
+    def values(self, setting: str, arm: str, *more: Values) -> Values:
+        """The run config of an arm in a setting, with ``more`` laid over it."""
+        layers = (self.base, self.settings[setting], self.arms[arm], *more)
+        return OmegaConf.to_container(OmegaConf.merge(*map(OmegaConf.create, layers)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """One of the paper's.
+
+    Args:
+        name: its file's.
+        title: heading on the page.
+        source: where in the paper, and what of it is known.
+        figure: ``hops`` draws accuracy over hops, a panel for each setting; ``settings`` over settings.
+        measure: what tables and figures show.
+        paper: the paper's values by arm and setting, in points of 100.
+        claims: what is asked of the results.
+        reading: sentences on the page below the tables: what holds, what does not, and why.
+        sizes: ``small`` and ``paper``.
+    """
+
+    name: str
+    title: str
+    source: str
+    figure: Literal["hops", "settings"]
+    sizes: dict[str, Size]
+    measure: Measure = "label_accuracy"
+    paper: dict[str, dict[str, float]] = field(default_factory=dict)
+    claims: list[Claim] = field(default_factory=list)
+    reading: str = ""
+
+    def size(self, name: str) -> Size:
+        """
+        Raises:
+            UserError: the experiment has no such size.
+        """
+        if name not in self.sizes:
+            raise UserError(f"--size {name}: {self.name} has {', '.join(self.sizes)}.")
+        return self.sizes[name]
+
+
+def experiment_names(folder: Path) -> list[str]:
+    """Every experiment that has a file."""
+    return sorted(file.stem for file in folder.glob("*.yaml"))
+
+
+def load_experiment(folder: Path, name: str) -> Experiment:
+    """The experiment of ``folder / name.yaml``.
+
+    Raises:
+        UserError: there is none, or the file is not as it should be.
+    """
+    known = experiment_names(folder)
+    if name not in known:
+        raise UserError(f"There is no experiment '{name}': take one of {', '.join(known)}.")
+    file = folder / f"{name}.yaml"
+    given = OmegaConf.to_container(OmegaConf.load(file))
+    sizes = {key: _made(Size, value, f"{file}: {key}") for key, value in given.pop("sizes", {}).items()}
+    claims = [_made(Claim, claim, f"{file}: a claim") for claim in given.pop("claims", [])]
+    experiment = _made(Experiment, given | {"name": name, "sizes": sizes, "claims": claims}, str(file))
+    for key, size in sizes.items():
+        _check(size, f"{file}: {key}")
+    return experiment
+
+
+def _made(kind: type, given: Mapping[str, Any], where: str) -> Any:
+    known = {item.name for item in fields(kind)}
+    unknown = [key for key in given if key not in known]
+    if unknown:
+        raise UserError(f"{where}: unknown key '{unknown[0]}'; known are {', '.join(sorted(known))}.")
+    try:
+        return kind(**given)
+    except TypeError as error:
+        raise UserError(f"{where}: {str(error).partition('() ')[2]}.") from None
+
+
+def _check(size: Size, where: str) -> None:
+    numbers = {arm: len(size.trials.get(arm, [])) for arm in size.arms}
+    if size.trials and len(set(numbers.values())) > 1:
+        told = ", ".join(f"{arm} {number}" for arm, number in numbers.items())
+        raise UserError(f"{where}: every arm has as many trials as the others, but there are {told}.")
+    strange = [arm for arm in size.trials if arm not in size.arms]
+    if strange:
+        raise UserError(f"{where}: there is no arm '{strange[0]}'; the arms are {', '.join(size.arms)}.")
+    if size.tuned_on and size.tuned_on not in size.settings:
+        raise UserError(f"{where}: tuned_on is {size.tuned_on!r}; the settings are {', '.join(size.settings)}.")

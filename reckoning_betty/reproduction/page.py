@@ -1,0 +1,37 @@
+"""The page that reads all results: made from the files alone, so that a test can make it again."""
+
+from pathlib import Path
+
+from reckoning_betty.reproduction.experiment import experiment_names, load_experiment
+from reckoning_betty.reproduction.results import Results
+from reckoning_betty.reproduction.tables import markdown
+
+HEAD = """# The paper's experiments
+
+Made by `python launch/reproduce.py --page` from the JSON files below `results/`; a test fails where the two disagree.
+What is asked of each experiment stands in its YAML file, with the settings, arms and trials of both sizes.
+"""
+
+
+def result_file(folder: Path, name: str, size: str) -> Path:
+    """Where an experiment's results are."""
+    return folder / "results" / f"{name}_{size}.json"
+
+
+def figure_file(folder: Path, name: str, size: str) -> Path:
+    """And its figure."""
+    return result_file(folder, name, size).with_suffix(".png")
+
+
+def make_page(folder: Path) -> str:
+    """All experiments of ``folder`` that have results."""
+    parts = [HEAD]
+    for name in experiment_names(folder):
+        experiment = load_experiment(folder, name)
+        for size in experiment.sizes:
+            file = result_file(folder, name, size)
+            if file.is_file():
+                picture = figure_file(folder, name, size)
+                parts.append(markdown(experiment, Results.read(file)))
+                parts.append(f"![{experiment.title}]({picture.relative_to(folder)})\n")
+    return "\n".join(parts)

@@ -1,0 +1,117 @@
+"""What an experiment's runs found, as one JSON file, and the numbers that tables, figures and claims read off it."""
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from reckoning_betty.reproduction.experiment import Experiment, Measure
+from reckoning_betty.reproduction.plan import Plan
+from reckoning_betty.reproduction.units import Unit
+from reckoning_betty.training.run_directory import commit, read_json, versions
+
+
+def collect(experiment: Experiment, size: str, plan: Plan) -> dict[str, Any]:
+    """Everything that is kept of the runs, all of which must be done."""
+    return {
+        "experiment": experiment.name,
+        "size": size,
+        "seeds": plan.size.seeds,
+        "config": asdict(plan.size),
+        "chosen": [
+            {"setting": setting, "arm": arm, "values": values, "trials": trials}
+            for setting in plan.size.settings
+            for arm in plan.size.arms
+            for values, trials in [plan.chosen(setting, arm)]
+        ],
+        "rows": [row_of(setting, arm, seed, unit) for setting, arm, seed, unit in plan.runs()],
+        "versions": versions(),
+        "commit": commit(),
+        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
+    }
+
+
+def row_of(setting: str, arm: str, seed: int, unit: Unit) -> dict[str, Any]:
+    """One run: its test tables, and what it took."""
+    summary = unit.summary()
+    method = summary["method"]
+    told = summary["methods"][method]
+    return {
+        "setting": setting,
+        "arm": arm,
+        "seed": seed,
+        "label_accuracy": summary["label_accuracy"][method]["test"],
+        "label_accuracy_by_answer": told["label_accuracy_by_answer"]["test"],
+        "knowledge_recall": told.get("knowledge_recall", {}),
+        "validation": fmean(summary["label_accuracy"][method]["validation"].values()),
+        "steps": told["steps"],
+        "best_step": told["best_step"],
+        "tasks": told["steps"] * unit.config.training(method).tasks_per_step,
+        "training_seconds": told["training_seconds"],
+        "peak_memory_mib": max(told["peak_memory_mib"]),
+        "commit": summary["commit"],
+        "run": unit.identity,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """A results file with its questions answered. Values are points of 100."""
+
+    content: dict[str, Any]
+
+    @classmethod
+    def read(cls, file: Path) -> "Results":
+        """
+        Raises:
+            UserError: it is damaged.
+        """
+        return cls(read_json(file))
+
+    @property
+    def settings(self) -> list[str]:
+        return list(self.content["config"]["settings"])
+
+    @property
+    def arms(self) -> list[str]:
+        return list(self.content["config"]["arms"])
+
+    def rows(self, setting: str, arm: str) -> list[dict[str, Any]]:
+        """One for each seed."""
+        return [row for row in self.content["rows"] if (row["setting"], row["arm"]) == (setting, arm)]
+
+    def hops(self, setting: str) -> list[int]:
+        """Those that the setting's tests have, in rising order."""
+        rows = [row for row in self.content["rows"] if row["setting"] == setting]
+        return sorted({int(hops) for row in rows for hops in row["label_accuracy"]})
+
+    def values(self, setting: str, arm: str, measure: Measure, hops: Sequence[int] = ()) -> list[float]:
+        """The measure on test of each seed: over all questions, or the mean over some numbers of ``hops``."""
+        return [100 * _value(row, measure, hops) for row in self.rows(setting, arm)]
+
+    def mean(self, setting: str, arm: str, measure: Measure, hops: Sequence[int] = ()) -> float:
+        """Over the seeds."""
+        return fmean(self.values(setting, arm, measure, hops))
+
+
+def spread(values: Sequence[float]) -> float:
+    """The standard deviation over seeds; 0 for a single one."""
+    return stdev(values) if len(values) > 1 else 0.0
+
+
+def _value(row: dict[str, Any], measure: Measure, hops: Sequence[int]) -> float:
+    if measure == "label_accuracy":
+        if hops:
+            return fmean(row["label_accuracy"][str(number)] for number in hops)
+        table = row["label_accuracy_by_answer"]
+        return _weighted(table.values(), "label_accuracy")
+    table = row["knowledge_recall"]
+    return _weighted([table[str(number)] for number in hops] if hops else table.values(), measure)
+
+
+def _weighted(rows: Any, measure: str) -> float:
+    rows = list(rows)
+    return sum(row["n"] * row[measure] for row in rows) / sum(row["n"] for row in rows)

@@ -1,0 +1,113 @@
+"""Results as Markdown."""
+
+from collections.abc import Sequence
+
+from reckoning_betty.reproduction.claims import check
+from reckoning_betty.reproduction.experiment import Experiment
+from reckoning_betty.reproduction.results import Results, spread
+
+NUMBER = "{:.1f}"
+
+
+def markdown(experiment: Experiment, results: Results) -> str:
+    """The heading, the table beside the paper's numbers, the claims with their verdicts, the trials and the costs."""
+    parts = [
+        f"## {experiment.title}",
+        experiment.source.strip(),
+        _accuracy(experiment, results),
+        _claims(experiment, results),
+        experiment.reading.strip(),
+        _trials(results),
+        _costs(results),
+        _origin(results),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _accuracy(experiment: Experiment, results: Results) -> str:
+    measure = experiment.measure
+    tests = sorted({hops for setting in results.settings for hops in results.hops(setting)})
+    by_hops = len(tests) > 1 and measure == "label_accuracy"
+    head = ["setting", "arm", "all", *(map(str, tests) if by_hops else ())]
+    if experiment.paper:
+        head += ["paper", "difference"]
+    rows = []
+    for setting in results.settings:
+        for arm in results.arms:
+            row = [setting, arm, _cell(results.values(setting, arm, measure))]
+            for hops in tests if by_hops else ():
+                has = hops in results.hops(setting)
+                row.append(_cell(results.values(setting, arm, measure, [hops])) if has else "")
+            if experiment.paper:
+                known = experiment.paper.get(arm, {}).get(setting)
+                ours = results.mean(setting, arm, measure)
+                row += ["", ""] if known is None else [NUMBER.format(known), f"{ours - known:+.1f}"]
+            rows.append(row)
+    said = {"label_accuracy": "Label accuracy", "exact": "Relevant facts recalled exactly, as sets"}.get(
+        measure, measure
+    )
+    seeds = len(results.content["seeds"])
+    by = ", all and by hops," if by_hops else ""
+    return f"{said} on test{by} in %, mean and standard deviation over {seeds} seeds.\n\n{table(head, rows)}"
+
+
+def _claims(experiment: Experiment, results: Results) -> str:
+    rows = []
+    for claim in experiment.claims:
+        verdict = check(claim, results)
+        where = f" ({verdict.where})" if verdict.where else ""
+        rows.append([claim.says, NUMBER.format(verdict.found) + where, "yes" if verdict.holds else "**no**"])
+    return table(["asked", "found", "holds"], rows) if rows else ""
+
+
+def _trials(results: Results) -> str:
+    rows = []
+    for chosen in results.content["chosen"]:
+        for trial in chosen["trials"]:
+            mark = "chosen" if trial["values"] == chosen["values"] else ""
+            told = ", ".join(f"{key}={value}" for key, value in _flat(trial["values"]))
+            rows.append([chosen["setting"], chosen["arm"], told, NUMBER.format(100 * trial["validation"]), mark])
+    if not rows:
+        return ""
+    where = results.content["config"]["tuned_on"]
+    if where:
+        rows = [[where, *row[1:]] for row in rows if row[0] == results.settings[0]]
+    text = table(["setting", "arm", "tried", "validation", ""], rows)
+    return f"Trials, chosen on validation, with a seed of their own:\n\n{text}"
+
+
+def _costs(results: Results) -> str:
+    rows = []
+    for arm in results.arms:
+        mine = [row for row in results.content["rows"] if row["arm"] == arm]
+        seconds = [row["training_seconds"] for row in mine]
+        tasks = [row["tasks"] for row in mine]
+        told = f"{min(seconds):.0f} to {max(seconds):.0f}", f"{min(tasks):,} to {max(tasks):,}"
+        rows.append([arm, *told, f"{max(row['peak_memory_mib'] for row in mine):.0f}"])
+    return table(["arm", "seconds of training", "tasks seen", "MiB"], rows)
+
+
+def _origin(results: Results) -> str:
+    content = results.content
+    commits = sorted({str(row["commit"]) for row in content["rows"]})
+    versions = ", ".join(f"{name} {number}" for name, number in content["versions"].items())
+    seeds = ", ".join(map(str, content["seeds"]))
+    return f"Size {content['size']}; seeds {seeds}; commits {', '.join(commits)}; {versions}."
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
+    return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])
+
+
+def _cell(values: Sequence[float]) -> str:
+    mean = sum(values) / len(values)
+    return NUMBER.format(mean) + (f" ± {spread(values):.1f}" if len(values) > 1 else "")
+
+
+def _flat(values: dict, prefix: str = "") -> list[tuple[str, object]]:
+    pairs = []
+    for key, value in values.items():
+        pairs += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
+    return pairs

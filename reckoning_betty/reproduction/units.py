@@ -1,0 +1,135 @@
+"""An experiment in units of work: training runs in folders named after their configs, so that equal ones are shared.
+
+A unit that is done is never run again; one that was stopped goes on from its last save.
+"""
+
+import hashlib
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from tqdm import tqdm
+
+from reckoning_betty.config import RunConfig
+from reckoning_betty.config_io import save_config
+from reckoning_betty.errors import UserError
+from reckoning_betty.training.metrics import read_metrics
+from reckoning_betty.training.run_directory import RunDirectory, read_json
+
+LOOK_EVERY = 2.0
+"""Seconds between looks at what runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One training run.
+
+    Args:
+        config: its run config, resolved.
+        root: the folder of all units.
+    """
+
+    config: RunConfig
+    root: Path
+
+    @property
+    def identity(self) -> str:
+        """Equal for equal configs."""
+        text = OmegaConf.to_yaml(OmegaConf.structured(self.config))
+        return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+    @property
+    def run(self) -> RunDirectory:
+        return RunDirectory(self.root / self.identity / "run")
+
+    @property
+    def is_done(self) -> bool:
+        return self.run.summary.is_file()
+
+    @property
+    def share_done(self) -> float:
+        """Of its outer steps, in [0, 1]."""
+        if self.is_done:
+            return 1.0
+        entries = read_metrics(self.run.metrics) if self.run.metrics.is_file() else []
+        return max((entry["step"] for entry in entries), default=0) / self.config.training(self.config.method).steps
+
+    def summary(self) -> dict[str, Any]:
+        return read_json(self.run.summary)
+
+
+def run_units(units: Sequence[Unit], train: Sequence[str], workers: int, title: str) -> None:
+    """Run what is not done, ``workers`` at a time, with one progress line for all.
+
+    Args:
+        units: what is to be done at the end; equal ones are run once.
+        train: the command that trains, to which options are added.
+        workers: runs at a time.
+        title: of the progress line.
+
+    Raises:
+        UserError: a run ended with an error, which it says; the others are stopped, and go on from there next time.
+        KeyboardInterrupt: Ctrl-C; runs have saved their state.
+    """
+    distinct = list({unit.identity: unit for unit in units}.values())
+    waiting = [unit for unit in distinct if not unit.is_done]
+    running: dict[str, tuple[Unit, subprocess.Popen]] = {}
+    finished = sum(unit.is_done for unit in distinct)
+    with tqdm(total=len(distinct), desc=title, unit="run", bar_format=_BAR) as bar:
+        bar.update(finished)
+        try:
+            while waiting or running:
+                while waiting and len(running) < workers:
+                    unit = waiting.pop(0)
+                    running[unit.identity] = unit, _start(unit, train)
+                time.sleep(LOOK_EVERY)
+                for identity, (unit, process) in list(running.items()):
+                    if process.poll() is not None:
+                        del running[identity]
+                        _refuse_failed(unit, process)
+                        finished += 1
+                bar.n = finished + sum(unit.share_done for unit, _ in running.values())
+                bar.refresh()
+        except BaseException:
+            _stop([process for _, process in running.values()])
+            raise
+
+
+_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.2f}/{total} runs [{elapsed}<{remaining}]"
+
+
+def _start(unit: Unit, train: Sequence[str]) -> subprocess.Popen:
+    folder = unit.root / unit.identity
+    folder.mkdir(parents=True, exist_ok=True)
+    if unit.run.config.is_file():
+        options = ["--resume"]
+    else:
+        save_config(unit.config, folder / "given.yaml")
+        options = ["--config", str(folder / "given.yaml")]
+    command = [*train, "--problem", unit.config.problem, "--output", str(unit.run.root), *options]
+    with (folder / "log.txt").open("a", encoding="utf-8") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log)
+
+
+def _refuse_failed(unit: Unit, process: subprocess.Popen) -> None:
+    if process.returncode:
+        log = unit.root / unit.identity / "log.txt"
+        said = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
+        last = said[-1].rpartition("\r")[2] if said else "nothing"
+        raise UserError(f"A run ended with code {process.returncode} and said: {last} (all of it: {log})")
+
+
+def _stop(processes: Sequence[subprocess.Popen]) -> None:
+    for process in processes:
+        process.send_signal(signal.SIGINT)  # saves its state after the step
+    for process in processes:
+        process.wait()
+
+
+Resolve = Callable[[dict[str, Any]], RunConfig]
+"""From the values of a run config to the config, with the problem's own data options."""

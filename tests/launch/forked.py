@@ -43,7 +43,7 @@ class Training:
         for process in self.processes:
             process.join()
 
-    def ended(self, timeout: float = 240) -> Ended:
+    def ended(self, timeout: float = 400) -> Ended:
         """Wait for all of them; when one fails, the others are killed, as launchers do."""
         until = time.monotonic() + timeout
         while any(process.is_alive() for process in self.processes) and not any(p.exitcode for p in self.processes):

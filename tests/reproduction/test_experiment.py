@@ -1,0 +1,81 @@
+"""Experiments are read from YAML, with every shipped one as it should be."""
+
+import pytest
+import yaml
+from made_up import SIZE
+
+from problems import find_problem
+from reckoning_betty.config_io import load_values
+from reckoning_betty.errors import UserError
+from reckoning_betty.reproduction.experiment import Size, experiment_names, load_experiment
+
+EXPERIMENT = {"title": "T", "source": "S", "figure": "hops", "sizes": {"small": SIZE}}
+
+
+def loaded(tmp_path, **changes):
+    (tmp_path / "made.yaml").write_text(yaml.safe_dump(EXPERIMENT | changes, sort_keys=False))
+    return load_experiment(tmp_path, "made")
+
+
+def test_layers_are_laid_over_each_other(tmp_path):
+    size = loaded(tmp_path).size("small")
+    assert size.values("long", "theirs", {"data": {"noise": "none"}}, {"inner": {"steps": 5}}) == {
+        "problem": "clutrr",
+        "inner": {"steps": 5},
+        "data": {"hops": [3], "noise": "none"},
+        "method": "in_context",
+    }
+    assert size.values("short", "ours")["inner"] == {"steps": 2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"titel": "x"}, r"made\.yaml: unknown key 'titel'; known are .*title"),
+        ({"sizes": {"small": SIZE | {"sedes": []}}}, r"made\.yaml: small: unknown key 'sedes'"),
+        ({"sizes": {"small": {"seeds": [0]}}}, r"made\.yaml: small: .*missing .*'base'"),
+        ({"claims": [{"says": "x", "kinds": "margin"}]}, r"a claim: unknown key 'kinds'"),
+        (
+            {"sizes": {"small": SIZE | {"trials": {"ours": [{}], "theirs": []}}}},
+            r"every arm has as many trials as the others, but there are ours 1, theirs 0",
+        ),
+        ({"sizes": {"small": SIZE | {"trials": {"his": []}}}}, r"there is no arm 'his'; the arms are ours, theirs"),
+        ({"sizes": {"small": SIZE | {"tuned_on": "far"}}}, r"tuned_on is 'far'; the settings are short, long"),
+    ],
+)
+def test_a_file_that_is_not_as_it_should_be_is_refused(changes, says, tmp_path):
+    with pytest.raises(UserError, match=says):
+        loaded(tmp_path, **changes)
+
+
+def test_unknown_experiments_and_sizes_are_refused(tmp_path):
+    made = loaded(tmp_path)
+    with pytest.raises(UserError, match=r"no experiment 'other': take one of made"):
+        load_experiment(tmp_path, "other")
+    with pytest.raises(UserError, match=r"--size huge: made has small"):
+        made.size("huge")
+
+
+def shipped(root):
+    folder = root / "engine_configs" / "reproduce"
+    return [load_experiment(folder, name) for name in experiment_names(folder)]
+
+
+def test_every_shipped_run_has_a_config(request):
+    root = request.config.rootpath
+    assert shipped(root)
+    for experiment in shipped(root):
+        for size in experiment.sizes.values():
+            assert_resolves(size)
+            for claim in experiment.claims:
+                assert set(claim.settings) <= set(size.settings), claim.says
+                assert {claim.arm, claim.against} - {""} <= set(size.arms), claim.says
+
+
+def assert_resolves(size: Size) -> None:
+    for setting in size.settings:
+        for arm in size.arms:
+            for trial in [{}, *size.trials.get(arm, [])]:
+                values = size.values(setting, arm, trial)
+                problem = find_problem(values["problem"])
+                load_values(problem.name, problem.data_config, values, "a test")

@@ -1,0 +1,87 @@
+"""Numbers, verdicts, tables and figures read off results."""
+
+import pytest
+import torch
+from made_up import made_up_results
+from matplotlib.image import imread
+
+from reckoning_betty.reproduction.claims import check
+from reckoning_betty.reproduction.experiment import Claim, Experiment
+from reckoning_betty.reproduction.figures import draw
+from reckoning_betty.reproduction.results import Results, spread
+from reckoning_betty.reproduction.tables import markdown
+from reckoning_betty.training.run_directory import write_json
+
+RESULTS = made_up_results()
+
+
+def claim(kind, points, **options):
+    return Claim(says="x", kind=kind, arm="ours", points=points, **options)
+
+
+def experiment(**options):
+    return Experiment(name="made_up", title="Made up", source="S.", sizes={}, **({"figure": "hops"} | options))
+
+
+def test_values_are_over_all_questions_or_some_hops():
+    assert RESULTS.values("short", "ours", "label_accuracy") == pytest.approx([67.5, 75.0])
+    assert RESULTS.values("short", "ours", "label_accuracy", [10]) == pytest.approx([90.0, 100.0])
+    assert RESULTS.mean("short", "ours", "label_accuracy", [2, 10]) == pytest.approx(97.5)
+    assert RESULTS.values("short", "ours", "exact") == [75.0, 75.0]
+    assert RESULTS.values("short", "ours", "precision", [2]) == [50.0, 50.0]
+    assert RESULTS.hops("short") == [2, 10]
+
+
+def test_spread_is_the_standard_deviation_of_a_sample():
+    assert spread([1.0, 2.0, 4.0]) == pytest.approx(torch.tensor([1.0, 2.0, 4.0]).std().item())
+    assert spread([3.0]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("asked", "found", "where"),
+    [
+        (("margin", "theirs", []), (71.25 - 60 + 48.75 - 56.25) / 2, ""),
+        (("never_below", "theirs", []), 48.75 - 56.25, "long"),
+        (("at_least", "", []), 48.75, "long"),
+        (("at_most", "", []), 71.25, "short"),
+        (("drop", "", []), 71.25 - 48.75, ""),
+        (("at_least", "", [10]), 65.0, "long"),
+    ],
+)
+def test_claims_are_decided_by_their_number(asked, found, where):
+    kind, against, hops = asked
+    at_bound = check(claim(kind, round(found, 6), against=against, hops=hops), RESULTS)
+    assert (at_bound.found, at_bound.where) == (pytest.approx(found), where)
+    below, above = (
+        check(claim(kind, found + change, against=against, hops=hops), RESULTS).holds for change in (-0.01, 0.01)
+    )
+    assert (below, above) == ((False, True) if kind in ("drop", "at_most") else (True, False))
+
+
+def test_claims_look_at_their_settings_alone():
+    assert check(claim("margin", 0, against="theirs", settings=["short"]), RESULTS).found == pytest.approx(11.25)
+
+
+def test_the_table_has_ours_beside_the_papers():
+    text = markdown(experiment(paper={"ours": {"short": 80.0}}, claims=[claim("at_least", 70, hops=[10])]), RESULTS)
+    assert "| setting | arm | all | 2 | 10 | paper | difference |" in text
+    assert "| short | ours | 71.2 ± 5.3 | 100.0 ± 0.0 | 95.0 ± 7.1 | 80.0 | -8.8 |" in text
+    assert "| long | theirs | 56.2 ± 5.3 | 100.0 ± 0.0 | 75.0 ± 7.1 |  |  |" in text
+    assert "| x | 65.0 (long) | **no** |" in text
+    assert "| short | ours | inner.steps=3 | 50.0 | chosen |" in text
+    assert "| short | ours | inner.steps=4 | 50.0 |  |" in text
+    assert text.count("inner.steps=3") == 1
+    assert "| ours | 2 to 2 | 40 to 41 | 100 |" in text
+    assert "seeds 0, 1; commits abc; torch 2." in text
+
+
+@pytest.mark.parametrize("figure", ["hops", "settings"])
+def test_figures_are_drawn(figure, tmp_path):
+    draw(experiment(figure=figure, paper={"ours": {"short": 80.0}}), RESULTS, tmp_path / "figure.png")
+    pixels = imread(tmp_path / "figure.png")[..., :3]
+    assert (pixels < 0.9).any(axis=-1).mean() > 0.005
+
+
+def test_results_are_read_back(tmp_path):
+    write_json(tmp_path / "made.json", RESULTS.content)
+    assert Results.read(tmp_path / "made.json").mean("long", "ours", "label_accuracy") == pytest.approx(48.75)

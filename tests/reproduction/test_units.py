@@ -1,0 +1,113 @@
+"""Units are shared, resumed, stopped and refused; their order is trials, then all arms of a seed."""
+
+import json
+import sys
+
+import pytest
+import yaml
+from made_up import SIZE
+
+from problems import find_problem
+from reckoning_betty.config_io import load_values
+from reckoning_betty.errors import UserError
+from reckoning_betty.reproduction import units as units_module
+from reckoning_betty.reproduction.experiment import Size
+from reckoning_betty.reproduction.plan import TRIAL_SEED, Plan
+from reckoning_betty.reproduction.units import Unit, run_units
+
+TRAIN = """
+import json, pathlib, sys, yaml
+given = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=False))
+run = pathlib.Path(given["--output"])
+with (run.parents[1] / "calls").open("a") as calls:
+    calls.write(" ".join(sys.argv[1:]) + chr(10))
+if "--resume" in sys.argv:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+else:
+    config = yaml.safe_load(pathlib.Path(given["--config"]).read_text())
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+if config["inner"]["steps"] == 9:
+    print("error: nine is too many", file=sys.stderr)
+    sys.exit(2)
+accuracy = {"validation": {"2": config["inner"]["steps"] / 10}, "test": {"2": 0.5}}
+method = config["method"]
+(run / "summary.json").write_text(json.dumps({"method": method, "label_accuracy": {method: accuracy}}))
+"""
+"""Instead of the training: leaves what a training leaves, its validation accuracy a tenth of its inner steps."""
+
+
+def resolve(values):
+    return load_values("clutrr", find_problem("clutrr").data_config, values, "a test")
+
+
+def unit(root, **values):
+    return Unit(resolve({"problem": "clutrr"} | values), root)
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch):
+    monkeypatch.setattr(units_module, "LOOK_EVERY", 0.05)
+    (tmp_path / "train.py").write_text(TRAIN)
+    return [sys.executable, str(tmp_path / "train.py")]
+
+
+def calls(root):
+    return (root / "calls").read_text().splitlines() if (root / "calls").exists() else []
+
+
+def test_equal_configs_are_one_unit(tmp_path):
+    assert unit(tmp_path, seed=1).identity == unit(tmp_path, seed=1, inner={"steps": 4}).identity  # 4 is the default
+    assert unit(tmp_path, seed=1).identity != unit(tmp_path, seed=2).identity
+
+
+def test_each_is_run_once(tmp_path, train):
+    both = [unit(tmp_path / "runs", seed=seed) for seed in (0, 1, 0)]
+    run_units(both, train, 2, "test")
+    assert len(calls(tmp_path / "runs")) == 2
+    assert all(one.is_done for one in both)
+    run_units(both, train, 2, "test")
+    assert len(calls(tmp_path / "runs")) == 2
+
+
+def test_what_was_begun_goes_on(tmp_path, train):
+    one = unit(tmp_path / "runs")
+    one.run.root.mkdir(parents=True)
+    one.run.config.write_text(yaml.safe_dump({"method": "reckoning", "inner": {"steps": 4}}))
+    run_units([one], train, 1, "test")
+    assert calls(tmp_path / "runs")[0].endswith("--resume")
+    assert one.is_done
+
+
+def test_progress_counts_the_steps_of_what_runs(tmp_path):
+    one = unit(tmp_path / "runs", reckoning={"steps": 40})
+    assert one.share_done == 0
+    one.run.root.mkdir(parents=True)
+    one.run.metrics.write_text("".join(json.dumps({"method": "reckoning", "step": s}) + "\n" for s in (10, 30)))
+    assert one.share_done == 0.75
+
+
+def test_a_run_that_fails_is_told_and_others_are_kept(tmp_path, train):
+    good, bad = unit(tmp_path / "runs"), unit(tmp_path / "runs", inner={"steps": 9})
+    with pytest.raises(UserError, match=r"with code 2 and said: error: nine is too many \(all of it: .*log\.txt\)"):
+        run_units([good, bad], train, 1, "test")
+    assert good.is_done
+
+
+def test_trials_choose_on_validation_and_runs_take_what_they_chose(tmp_path, train):
+    plan = Plan(size=Size(**SIZE), resolve=resolve, root=tmp_path / "runs")
+    trials = plan.trials()
+    assert {one.config.seed for one in trials} == {TRIAL_SEED}
+    assert {one.config.save_every for one in trials} == {7}
+    assert {tuple(one.config.data.hops) for one in trials} == {(2,)}
+    run_units(trials, train, 2, "test")
+    chosen, tried = plan.chosen("long", "ours")
+    assert chosen == {"inner": {"steps": 4}}
+    assert [trial["validation"] for trial in tried] == [0.3, 0.4]
+    runs = list(plan.runs())
+    assert [(setting, arm, seed) for setting, arm, seed, _ in runs] == [
+        (setting, arm, seed) for seed in (0, 1) for setting in ("short", "long") for arm in ("ours", "theirs")
+    ]
+    assert [one.config.inner.steps for _, arm, _, one in runs if arm == "ours"] == [4] * 4
+    assert [one.config.seed for *_, one in runs] == [0] * 4 + [1] * 4
+    assert {one.config.save_every for *_, one in runs} == {50}

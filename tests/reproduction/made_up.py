@@ -51,10 +51,10 @@ def made_up_results() -> Results:
             "setting": setting,
             "arm": arm,
             "values": tried[0],
-            "trials": [{"values": v, "validation": 0.5} for v in tried],
+            "trials": [{"values": values, "validation": 0.5} for values in tried],
         }
         for setting in SIZE["settings"]
-        for arm, v in SIZE["trials"].items()
+        for arm, tried in SIZE["trials"].items()
     ]
     content = {"experiment": "made_up", "size": "small", "seeds": [0, 1], "config": SIZE, "rows": rows}
     return Results(content | {"chosen": chosen, "versions": {"torch": "2"}, "commit": "abc", "machine": {}})

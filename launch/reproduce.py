@@ -14,10 +14,11 @@ try:
     from reckoning_betty.errors import UserError
     from reckoning_betty.reproduction.experiment import Experiment, experiment_names, load_experiment
     from reckoning_betty.reproduction.figures import draw
-    from reckoning_betty.reproduction.page import figure_file, make_page, result_file
+    from reckoning_betty.reproduction.page import figure_file, make_page, result_file, section
     from reckoning_betty.reproduction.plan import Plan
     from reckoning_betty.reproduction.results import Results, collect
-    from reckoning_betty.reproduction.tables import markdown
+    from reckoning_betty.reproduction.runtime import measure
+    from reckoning_betty.reproduction.runtime_report import draw_runtime
     from reckoning_betty.reproduction.units import run_units
     from reckoning_betty.training.run_directory import write_json
 except ImportError as error:
@@ -72,13 +73,18 @@ def reproduce(given: Any, folder: Path, parser: ArgumentParser) -> None:
         raise UserError(f"--workers {given.workers} must be 0 or more; 0 takes one per core.")
     experiment = load_experiment(folder, given.name)
     size = experiment.size(given.size)
+    if experiment.is_timed:
+        problem = find_problem(size.problem)
+        splits = problem.load_splits(problem.data_config(**size.data), None, 0)
+        content = measure(size, splits, problem.prompts)
+        return report(experiment, given.size, content, folder)
     plan = Plan(size=size, resolve=resolve, root=given.runs)
     refuse_unasked(given, plan)
     workers = given.workers or len(os.sched_getaffinity(0))
     train = [sys.executable, str(ROOT / "launch" / "train.py")]
     run_units(plan.trials(), train, workers, f"{experiment.name}, trials")
     run_units([unit for *_, unit in plan.runs()], train, workers, experiment.name)
-    report(experiment, given.size, plan, folder)
+    report(experiment, given.size, collect(experiment, given.size, plan), folder)
 
 
 def refuse_unasked(given: Any, plan: Plan) -> None:
@@ -91,13 +97,15 @@ def refuse_unasked(given: Any, plan: Plan) -> None:
         raise UserError(f"{given.runs} holds runs that were stopped: add --resume to go on, or name other --runs.")
 
 
-def report(experiment: Experiment, size: str, plan: Plan, folder: Path) -> None:
-    file = result_file(folder, experiment.name, size)
+def report(experiment: Experiment, size: str, content: dict[str, Any], folder: Path) -> None:
+    file, figure = result_file(folder, experiment.name, size), figure_file(folder, experiment.name, size)
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, collect(experiment, size, plan))
-    results = Results.read(file)
-    draw(experiment, results, figure_file(folder, experiment.name, size))
-    print(markdown(experiment, results))
+    write_json(file, content)
+    if experiment.is_timed:
+        draw_runtime(content, figure)
+    else:
+        draw(experiment, Results(content), figure)
+    print(section(experiment, file))
     print(f"Results: {file}; the page with all: python launch/reproduce.py --page")
 
 

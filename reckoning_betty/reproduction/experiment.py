@@ -8,6 +8,7 @@ from typing import Any, Literal
 from omegaconf import OmegaConf
 
 from reckoning_betty.errors import UserError
+from reckoning_betty.reproduction.runtime import RuntimeSize
 
 Values = dict[str, Any]
 """A part of a run config, nested as in its YAML file, with ``problem`` beside the sections."""
@@ -74,25 +75,31 @@ class Experiment:
         name: its file's.
         title: heading on the page.
         source: where in the paper, and what of it is known.
-        figure: ``hops`` draws accuracy over hops, a panel for each setting; ``settings`` over settings.
+        figure: ``hops`` draws accuracy over hops, a panel for each setting; ``settings`` over settings; ``runtime`` is
+            timed instead of trained, and draws seconds over questions.
         measure: what tables and figures show.
         paper: the paper's values by arm and setting, in points of 100.
         claims: what is asked of the results.
         reading: sentences on the page below the tables: what holds, what does not, and why.
-        sizes: ``small`` and ``paper``.
+        sizes: ``small`` and ``paper``; for ``runtime`` of its own kind.
     """
 
     name: str
     title: str
     source: str
-    figure: Literal["hops", "settings"]
-    sizes: dict[str, Size]
+    figure: Literal["hops", "settings", "runtime"]
+    sizes: dict[str, Size] | dict[str, RuntimeSize]
     measure: Measure = "label_accuracy"
     paper: dict[str, dict[str, float]] = field(default_factory=dict)
     claims: list[Claim] = field(default_factory=list)
     reading: str = ""
 
-    def size(self, name: str) -> Size:
+    @property
+    def is_timed(self) -> bool:
+        """Whether there is nothing to train."""
+        return self.figure == "runtime"
+
+    def size(self, name: str) -> Any:
         """
         Raises:
             UserError: the experiment has no such size.
@@ -118,10 +125,11 @@ def load_experiment(folder: Path, name: str) -> Experiment:
         raise UserError(f"There is no experiment '{name}': take one of {', '.join(known)}.")
     file = folder / f"{name}.yaml"
     given = OmegaConf.to_container(OmegaConf.load(file))
-    sizes = {key: _made(Size, value, f"{file}: {key}") for key, value in given.pop("sizes", {}).items()}
+    kind = RuntimeSize if given.get("figure") == "runtime" else Size
+    sizes = {key: _made(kind, value, f"{file}: {key}") for key, value in given.pop("sizes", {}).items()}
     claims = [_made(Claim, claim, f"{file}: a claim") for claim in given.pop("claims", [])]
     experiment = _made(Experiment, given | {"name": name, "sizes": sizes, "claims": claims}, str(file))
-    for key, size in sizes.items():
+    for key, size in sizes.items() if kind is Size else ():
         _check(size, f"{file}: {key}")
     return experiment
 

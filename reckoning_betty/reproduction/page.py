@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
-from reckoning_betty.reproduction.experiment import experiment_names, load_experiment
+from reckoning_betty.reproduction.experiment import Experiment, experiment_names, load_experiment
 from reckoning_betty.reproduction.results import Results
+from reckoning_betty.reproduction.runtime_report import runtime_markdown
 from reckoning_betty.reproduction.tables import markdown
+from reckoning_betty.training.run_directory import read_json
 
 HEAD = """# The paper's experiments
 
@@ -23,6 +25,12 @@ def figure_file(folder: Path, name: str, size: str) -> Path:
     return result_file(folder, name, size).with_suffix(".png")
 
 
+def section(experiment: Experiment, file: Path) -> str:
+    """An experiment's part of the page."""
+    content = read_json(file)
+    return runtime_markdown(experiment, content) if experiment.is_timed else markdown(experiment, Results(content))
+
+
 def make_page(folder: Path) -> str:
     """All experiments of ``folder`` that have results."""
     parts = [HEAD]
@@ -32,6 +40,6 @@ def make_page(folder: Path) -> str:
             file = result_file(folder, name, size)
             if file.is_file():
                 picture = figure_file(folder, name, size)
-                parts.append(markdown(experiment, Results.read(file)))
+                parts.append(section(experiment, file))
                 parts.append(f"![{experiment.title}]({picture.relative_to(folder)})\n")
     return "\n".join(parts)

@@ -4,14 +4,13 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 from reckoning_betty.reproduction.experiment import Experiment, Measure
 from reckoning_betty.reproduction.plan import Plan
 from reckoning_betty.reproduction.units import Unit
-from reckoning_betty.training.run_directory import commit, read_json, versions
+from reckoning_betty.training.run_directory import commit, versions
 
 
 def collect(experiment: Experiment, size: str, plan: Plan) -> dict[str, Any]:
@@ -62,14 +61,6 @@ class Results:
     """A results file with its questions answered. Values are points of 100."""
 
     content: dict[str, Any]
-
-    @classmethod
-    def read(cls, file: Path) -> "Results":
-        """
-        Raises:
-            UserError: it is damaged.
-        """
-        return cls(read_json(file))
 
     @property
     def settings(self) -> list[str]:

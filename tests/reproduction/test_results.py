@@ -10,7 +10,7 @@ from reckoning_betty.reproduction.experiment import Claim, Experiment
 from reckoning_betty.reproduction.figures import draw
 from reckoning_betty.reproduction.results import Results, spread
 from reckoning_betty.reproduction.tables import markdown
-from reckoning_betty.training.run_directory import write_json
+from reckoning_betty.training.run_directory import read_json, write_json
 
 RESULTS = made_up_results()
 
@@ -84,4 +84,4 @@ def test_figures_are_drawn(figure, tmp_path):
 
 def test_results_are_read_back(tmp_path):
     write_json(tmp_path / "made.json", RESULTS.content)
-    assert Results.read(tmp_path / "made.json").mean("long", "ours", "label_accuracy") == pytest.approx(48.75)
+    assert Results(read_json(tmp_path / "made.json")).mean("long", "ours", "label_accuracy") == pytest.approx(48.75)

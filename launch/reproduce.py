@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 try:
+    import torch
+
     from problems import find_problem
     from reckoning_betty.command_line import OneSentenceParser, run_command
     from reckoning_betty.config import RunConfig
@@ -76,7 +78,8 @@ def reproduce(given: Any, folder: Path, parser: ArgumentParser) -> None:
     if experiment.is_timed:
         problem = find_problem(size.problem)
         splits = problem.load_splits(problem.data_config(**size.data), None, 0)
-        content = measure(size, splits, problem.prompts)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        content = measure(size, splits, problem.prompts, device)
         return report(experiment, given.size, content, folder)
     plan = Plan(size=size, resolve=resolve, root=given.runs)
     refuse_unasked(given, plan)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
@@ -77,61 +78,71 @@ class Asked:
         config = copy.deepcopy(self.model.config)
         self.fused = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
         self.fused.load_state_dict(self.model.state_dict())
+        self.fused.to(self.model.device)
 
     def ways(self) -> dict[str, Ask]:
         """The arms by name."""
         return dict(zip(ARMS, (self.reckoning, self.in_context, self.cached), strict=True))
 
     def reckoning(self) -> list[float]:
-        model, prompts, start = self.model, self._prompts(with_facts=False), time.perf_counter()
-        rates = InnerRates(layer_names(model), self.inner_steps, 1e-3)
+        model, prompts, start = self.model, self._prompts(with_facts=False), self._now()
+        rates = InnerRates(layer_names(model), self.inner_steps, 1e-3).to(model.device)
         facts = self.encoder.knowledge([self.task]).facts
         plan = plan_fast_weights(
             model, rates.names, "batched", 1, facts.inputs[0].numel(), self.inner_steps
         )  # one task: a copy of the weights, with which a question costs what it costs the model
         fast, _ = encode(plan.start(model, 1), facts, rates, self.inner_steps)
-        seconds, answers = [time.perf_counter() - start], []
+        seconds, answers = [self._now() - start], []
         with torch.no_grad():
             for prompt in prompts:
-                logits = fast.logits(torch.tensor([[prompt]]))
+                logits = fast.logits(self._row([prompt]))
                 answers.append(logits[0, 0, -1].argmax().item())
-                seconds.append(time.perf_counter() - start)
+                seconds.append(self._now() - start)
         self.answers[ARMS[0]] = answers
         return seconds
 
     @torch.no_grad()
     def in_context(self) -> list[float]:
-        prompts, start, answers = self._prompts(with_facts=True), time.perf_counter(), []
+        prompts, start, answers = self._prompts(with_facts=True), self._now(), []
         seconds = [0.0]
         for prompt in prompts:
-            logits = self.fused(input_ids=torch.tensor([prompt]), use_cache=False, logits_to_keep=1).logits
+            logits = self.fused(input_ids=self._row(prompt), use_cache=False, logits_to_keep=1).logits
             answers.append(logits[0, -1].argmax().item())
-            seconds.append(time.perf_counter() - start)
+            seconds.append(self._now() - start)
         self.answers[ARMS[1]] = answers
         return seconds
 
     @torch.no_grad()
     def cached(self) -> list[float]:
-        prompts, start, answers = self._prompts(with_facts=True), time.perf_counter(), []
+        prompts, start, answers = self._prompts(with_facts=True), self._now(), []
         shared = min(_common(prompts), min(map(len, prompts)) - 1)
         cache = DynamicCache(config=self.fused.config)
-        self.fused(input_ids=torch.tensor([prompts[0][:shared]]), past_key_values=cache, logits_to_keep=1)
-        seconds = [time.perf_counter() - start]
+        self.fused(input_ids=self._row(prompts[0][:shared]), past_key_values=cache, logits_to_keep=1)
+        seconds = [self._now() - start]
         for prompt in prompts:
-            rest = torch.tensor([prompt[shared:]])
+            rest = self._row(prompt[shared:])
             logits = self.fused(input_ids=rest, past_key_values=cache, logits_to_keep=1).logits
             answers.append(logits[0, -1].argmax().item())
             cache.crop(-rest.shape[1])
-            seconds.append(time.perf_counter() - start)
+            seconds.append(self._now() - start)
         self.answers[ARMS[2]] = answers
         return seconds
+
+    def _row(self, tokens: list) -> Tensor:
+        return torch.tensor([tokens], device=self.model.device)
+
+    def _now(self) -> float:
+        """Seconds, when all that was asked for is computed."""
+        if self.model.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
 
     def _prompts(self, with_facts: bool) -> list[list[int]]:
         each = [Task(facts=self.task.facts, questions=(question,)) for question in self.task.questions]
         return self.encoder.question_prompts(each, with_facts)
 
 
-def measure(size: RuntimeSize, splits: Splits, prompts: Prompts) -> dict[str, Any]:
+def measure(size: RuntimeSize, splits: Splits, prompts: Prompts, device: torch.device) -> dict[str, Any]:
     """All rows: {model, inner_steps, arm, tokens, seconds: [repeats][1 + q]}, the arms timed in turn."""
     before = torch.get_num_threads()
     torch.set_num_threads(size.threads)
@@ -142,7 +153,7 @@ def measure(size: RuntimeSize, splits: Splits, prompts: Prompts) -> dict[str, An
             for name, shape in size.models.items():
                 model, tokenizer = load_model(ModelConfig(**shape), splits.vocabulary, seed=0)
                 for steps in size.inner_steps:
-                    asked = Asked(model, TaskEncoder(tokenizer, prompts), task, steps)
+                    asked = Asked(model.to(device), TaskEncoder(tokenizer, prompts, device), task, steps)
                     seconds: dict[str, list[list[float]]] = {arm: [] for arm in ARMS}
                     for repeat in range(size.repeats + 1):
                         for arm, ask in asked.ways().items():
@@ -162,7 +173,7 @@ def measure(size: RuntimeSize, splits: Splits, prompts: Prompts) -> dict[str, An
         "rows": rows,
         "versions": versions(),
         "commit": commit(),
-        "machine": platform.processor() or platform.machine(),
+        "machine": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
     }
 
 

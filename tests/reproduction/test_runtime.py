@@ -1,6 +1,7 @@
 """Run times: the arms answer alike, and lines cross where they do."""
 
 import pytest
+import torch
 
 from problems import find_problem
 from reckoning_betty.config import ModelConfig
@@ -59,7 +60,7 @@ def test_where_lines_cross(line, other, first):
 
 def test_measured_rows_make_a_table_and_a_picture(tmp_path):
     size = RuntimeSize(problem="clutrr", data={}, models={"tiny": SHAPE}, inner_steps=[1, 2], repeats=1)
-    content = measure(size, splits(), Prompts())
+    content = measure(size, splits(), Prompts(), torch.device("cpu"))
     assert [(row["arm"], row["inner_steps"]) for row in content["rows"]] == [(a, n) for n in (1, 2) for a in ARMS]
     experiment = Experiment(name="runtime", title="Run time", source="S.", figure="runtime", sizes={"small": size})
     text = runtime_markdown(experiment, content)

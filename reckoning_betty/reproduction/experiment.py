@@ -13,6 +13,9 @@ from reckoning_betty.reproduction.runtime import RuntimeSize
 Values = dict[str, Any]
 """A part of a run config, nested as in its YAML file, with ``problem`` beside the sections."""
 
+NONE = "none"
+"""In ``Size.tuned_as``: the arm is as its values say."""
+
 Measure = Literal["label_accuracy", "exact", "precision", "recall"]
 
 
@@ -51,6 +54,7 @@ class Size:
         trials: for each arm what is tried, as many times for every arm; laid over the arm. Empty for none.
         trial: laid over all trials, such as fewer steps.
         tuned_on: the setting of the trials; empty where each setting has its own.
+        tuned_as: arms without trials of their own, and the arm whose choice they take; ``none`` for none.
     """
 
     seeds: list[int]
@@ -60,6 +64,7 @@ class Size:
     trials: dict[str, list[Values]] = field(default_factory=dict)
     trial: Values = field(default_factory=dict)
     tuned_on: str = ""
+    tuned_as: dict[str, str] = field(default_factory=dict)
 
     def values(self, setting: str, arm: str, *more: Values) -> Values:
         """The run config of an arm in a setting, with ``more`` laid over it."""
@@ -146,11 +151,12 @@ def _made(kind: type, given: Mapping[str, Any], where: str) -> Any:
 
 
 def _check(size: Size, where: str) -> None:
-    numbers = {arm: len(size.trials.get(arm, [])) for arm in size.arms}
+    numbers = {arm: len(size.trials.get(arm, [])) for arm in size.arms if arm not in size.tuned_as}
     if size.trials and len(set(numbers.values())) > 1:
         told = ", ".join(f"{arm} {number}" for arm, number in numbers.items())
         raise UserError(f"{where}: every arm has as many trials as the others, but there are {told}.")
-    strange = [arm for arm in size.trials if arm not in size.arms]
+    named = [*size.trials, *size.tuned_as, *(arm for arm in size.tuned_as.values() if arm != NONE)]
+    strange = [arm for arm in named if arm not in size.arms]
     if strange:
         raise UserError(f"{where}: there is no arm '{strange[0]}'; the arms are {', '.join(size.arms)}.")
     if size.tuned_on and size.tuned_on not in size.settings:

@@ -39,9 +39,10 @@ class Plan:
 
     def chosen(self, setting: str, arm: str) -> tuple[Values, list[dict[str, Any]]]:
         """What the arm's trials chose on validation, the first of the best, and each with its label accuracy."""
+        tuned = self.size.tuned_as.get(arm, arm)
         tried = [
-            {"values": values, "validation": validation_accuracy(self._trial(setting, arm, values))}
-            for values in self.size.trials.get(arm, [])
+            {"values": values, "validation": validation_accuracy(self._trial(setting, tuned, values))}
+            for values in self.size.trials.get(tuned, [])
         ]
         return max(tried, key=lambda trial: trial["validation"], default={"values": {}})["values"], tried
 

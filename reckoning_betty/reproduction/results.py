@@ -24,6 +24,7 @@ def collect(experiment: Experiment, size: str, plan: Plan) -> dict[str, Any]:
             {"setting": setting, "arm": arm, "values": values, "trials": trials}
             for setting in plan.size.settings
             for arm in plan.size.arms
+            if arm not in plan.size.tuned_as
             for values, trials in [plan.chosen(setting, arm)]
         ],
         "rows": [row_of(setting, arm, seed, unit) for setting, arm, seed, unit in plan.runs()],

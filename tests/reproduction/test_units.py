@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -95,7 +96,9 @@ def test_a_run_that_fails_is_told_and_others_are_kept(tmp_path, train):
 
 
 def test_trials_choose_on_validation_and_runs_take_what_they_chose(tmp_path, train):
-    plan = Plan(size=Size(**SIZE), resolve=resolve, root=tmp_path / "runs")
+    more = {"third": {"method": "random_facts"}, "fourth": {"method": "no_facts"}}
+    arms = {"arms": SIZE["arms"] | more, "tuned_as": {"third": "ours", "fourth": "none"}}
+    plan = Plan(size=Size(**SIZE | arms), resolve=resolve, root=tmp_path / "runs")
     trials = plan.trials()
     assert {one.config.seed for one in trials} == {TRIAL_SEED}
     assert {one.config.save_every for one in trials} == {7}
@@ -104,6 +107,10 @@ def test_trials_choose_on_validation_and_runs_take_what_they_chose(tmp_path, tra
     chosen, tried = plan.chosen("long", "ours")
     assert chosen == {"inner": {"steps": 4}}
     assert [trial["validation"] for trial in tried] == [0.3, 0.4]
+    assert plan.chosen("long", "third") == ({"inner": {"steps": 4}}, tried)
+    assert plan.chosen("long", "fourth") == ({}, [])
+    assert [one.config.inner.steps for _, arm, _, one in plan.runs() if arm == "third"] == [4] * 4
+    plan = replace(plan, size=Size(**SIZE))
     runs = list(plan.runs())
     assert [(setting, arm, seed) for setting, arm, seed, _ in runs] == [
         (setting, arm, seed) for seed in (0, 1) for setting in ("short", "long") for arm in ("ours", "theirs")

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "engine_configs" / "reproduce"
 NOTE = """
 Every run stands in a folder of its own below --runs, named after its config, so that experiments share equal ones. What
-is done is never run again: --resume goes on after a stop, and is refused nothing if all is done.
+is done is never run again; --resume goes on with what was stopped.
 """
 
 
@@ -95,7 +95,10 @@ def refuse_unasked(given: Any, plan: Plan) -> None:
     Raises:
         UserError: a run was begun before, and ``--resume`` is missing.
     """
-    begun = [unit for unit in plan.trials() if unit.run.config.is_file() and not unit.is_done]
+    units = plan.trials()
+    if all(unit.is_done for unit in units):
+        units += [unit for *_, unit in plan.runs()]
+    begun = any(unit.run.config.is_file() and not unit.is_done for unit in units)
     if begun and not given.resume:
         raise UserError(f"{given.runs} holds runs that were stopped: add --resume to go on, or name other --runs.")
 

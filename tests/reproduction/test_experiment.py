@@ -8,6 +8,7 @@ from problems import find_problem
 from reckoning_betty.config_io import load_values
 from reckoning_betty.errors import UserError
 from reckoning_betty.reproduction.experiment import Size, experiment_names, load_experiment
+from reckoning_betty.reproduction.page import make_page
 
 EXPERIMENT = {"title": "T", "source": "S", "figure": "hops", "sizes": {"small": SIZE}}
 
@@ -65,11 +66,18 @@ def test_every_shipped_run_has_a_config(request):
     root = request.config.rootpath
     assert shipped(root)
     for experiment in shipped(root):
-        for size in experiment.sizes.values():
+        for size in experiment.sizes.values() if experiment.is_timed else ():
+            assert find_problem(size.problem).data_config(**size.data)
+        for size in () if experiment.is_timed else experiment.sizes.values():
             assert_resolves(size)
             for claim in experiment.claims:
                 assert set(claim.settings) <= set(size.settings), claim.says
                 assert {claim.arm, claim.against} - {""} <= set(size.arms), claim.says
+
+
+def test_the_page_says_what_the_results_say(request):
+    folder = request.config.rootpath / "engine_configs" / "reproduce"
+    assert (folder / "RESULTS.md").read_text(encoding="utf-8") == make_page(folder)
 
 
 def assert_resolves(size: Size) -> None:

@@ -1,0 +1,88 @@
+"""Experiments through their script: run, found done, gone on with, refused."""
+
+import json
+
+import pytest
+import yaml
+from launching import TINY, call
+
+NESTED = {}
+for override in TINY:
+    key, _, value = override.partition("=")
+    *sections, name = key.split(".")
+    place = NESTED
+    for section in sections:
+        place = place.setdefault(section, {})
+    place[name] = yaml.safe_load(value)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An experiment of one arm in one setting with one seed."""
+    size = {
+        "seeds": [0],
+        "base": NESTED | {"problem": "clutrr", "threads": 1},
+        "settings": {"two": {"data": {"hops": [2]}}},
+        "arms": {"RECKONING": {"method": "reckoning"}},
+    }
+    claims = [{"says": "Never above 100.", "kind": "at_most", "arm": "RECKONING", "points": 100}]
+    made = {"title": "Made up", "source": "Nowhere.", "figure": "hops", "claims": claims, "sizes": {"small": size}}
+    (tmp_path / "made.yaml").write_text(yaml.safe_dump(made, sort_keys=False))
+    return tmp_path
+
+
+def reproduce(folder, *arguments):
+    return call("reproduce", *arguments, "--output", folder, "--runs", folder / "runs", "--workers", "1")
+
+
+def test_an_experiment_is_run_reported_and_found_done(folder):
+    result = reproduce(folder, "made")
+    assert result.code == 0, result.err
+    assert "| Never above 100. |" in result.out
+    told = json.loads((folder / "results" / "made_small.json").read_text())
+    assert [(row["setting"], row["arm"], row["seed"]) for row in told["rows"]] == [("two", "RECKONING", 0)]
+    assert (folder / "results" / "made_small.png").read_bytes().startswith(b"\x89PNG")
+    runs = sorted(folder.glob("runs/*/run/summary.json"))
+    before = [file.stat().st_mtime_ns for file in runs]
+    assert len(runs) == 1
+    assert reproduce(folder, "made").code == 0
+    assert [file.stat().st_mtime_ns for file in runs] == before
+    assert reproduce(folder, "--page").code == 0
+    assert "## Made up\n" in (folder / "RESULTS.md").read_text()
+
+    runs[0].unlink()  # as a run that was stopped at its end
+    refused = reproduce(folder, "made")
+    assert (refused.code, refused.said) == (2, [f"error: {folder / 'runs'} holds runs that were stopped: add --resume "
+        "to go on, or name other --runs."])  # fmt: skip
+    assert reproduce(folder, "made", "--resume").code == 0
+    assert runs[0].is_file()
+
+
+def test_the_list_names_all_that_is_shipped():
+    result = call("reproduce", "--list")
+    assert result.code == 0
+    assert "runtime " in result.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "Name an experiment: made; or type --list."),
+        (["other"], "There is no experiment 'other': take one of made."),
+        (["made", "--size", "huge"], "--size huge: made has small."),
+        (["made", "--workers", "-1"], "--workers -1 must be 0 or more; 0 takes one per core."),
+    ],
+)
+def test_bad_input_is_one_sentence(arguments, says, folder):
+    result = call("reproduce", "--output", folder, *arguments)
+    assert (result.code, result.said) == (2, [f"error: {says}"])
+    assert [file.name for file in folder.iterdir()] == ["made.yaml"]
+
+
+def test_an_experiment_that_trains_what_cannot_be_says_so(folder):
+    made = yaml.safe_load((folder / "made.yaml").read_text())
+    made["sizes"]["small"]["base"]["inner"]["stepz"] = 3
+    (folder / "made.yaml").write_text(yaml.safe_dump(made))
+    result = reproduce(folder, "made")
+    assert (result.code, len(result.said)) == (2, 1)
+    assert "unknown key 'inner.stepz'; did you mean 'inner.steps'?" in result.said[0]

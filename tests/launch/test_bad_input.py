@@ -95,7 +95,7 @@ def weights_of_another_width(folder: Path) -> None:
 COMMAND_LINE = [
     Case("no problem", ("train",), ("--problem", "--help")),
     Case("unknown problem", ("train", "--problem", "cluttr"), ("'cluttr'", "did you mean 'clutrr'", "takes one of")),
-    Case("unknown problem, ask none", ("evaluate", *EVALUATE[3:], "--problem", "x"), ("'x'", "takes one of clutrr")),
+    Case("unknown problem, ask none", ("evaluate", *EVALUATE[3:], "--problem", "x"), ("'x'", "takes one of", "clutrr")),
     Case("unknown flag", (*NEW, "--steps", "3"), ("--steps", "--help")),
     Case("unknown flag of evaluate", (*EVALUATE, "--split", "test"), ("--split", "--help")),
     Case("not key=value", (*NEW, "inner.steps"), ("'inner.steps'", "key=value", "inner.steps=6")),
@@ -172,7 +172,7 @@ DATA = [
     Case("unknown relation", (*NEW, "--data", "data"), ("line 2", "'boss'", "mother"), table(target="boss")),
     Case("unknown split", (*EVALUATE, "--data", "x.csv"), ("'dv'", "dev"), table(name="x.csv", task_split="dv")),
     Case("distractors", (*NEW, "--data", "data"), ("distractors", "form=sentences"), table(edge_types="['sister']")),
-    Case("one story", (*NEW, "--data", "data"), ("one training story", "two are needed"), table(number=1)),
+    Case("one story", (*NEW, "--data", "data"), ("too few training stories (1)", "so 2 are needed"), table(number=1)),
     Case("header alone", (*NEW, "--data", "data"), ("no rows",), table(number=0)),
     Case("empty CSV", (*NEW, "--data", "data"), ("x_train.csv is empty",), written("data/x_train.csv", "")),
     Case("binary CSV", (*NEW, "--data", "x.csv"), ("x.csv, line", "UTF-8"), written("x.csv", bytes(range(256)))),

@@ -62,13 +62,25 @@ def read_tables(source: str | Path, form: DataFormat, *, unnamed: Literal["train
     elif path.exists():
         match = form.file_name.fullmatch(path.name)
         tables = no_rows() | {SPLIT_NAMES[match["split"]] if match else unnamed: form.read_file(path)}
-    elif _means_a_path(str(source), path):
+    elif means_a_path(source):
         raise UserError(f"{path} was not found{_nearby(path)}; give {form.accepted}.")
     else:
         tables = _read_dataset(str(source), form)
     if not any(tables.values()):
         raise UserError(f"{source} holds no rows; give {form.accepted}.")
     return tables
+
+
+def means_a_path(source: str | Path) -> bool:
+    """Whether a path is there or, if not, was meant, and not a name on the hub."""
+    path = Path(source).expanduser()
+    if (
+        path.exists()
+        or path.suffix in (".csv", ".gz", ".json", ".jsonl", ".txt")
+        or not HUB_NAME.fullmatch(str(source))
+    ):
+        return True
+    return "/" in str(source) and path.parent.exists()
 
 
 def no_rows() -> Tables:
@@ -119,13 +131,6 @@ def _read_folder(folder: Path, form: DataFormat) -> Tables:
 
 def _has_files(folder: Path, form: DataFormat) -> bool:
     return any(form.file_name.fullmatch(file.name) for file in folder.iterdir())
-
-
-def _means_a_path(source: str, path: Path) -> bool:
-    """Whether a name that does not exist was meant as a path and not as one of the hub's."""
-    if path.suffix in (".csv", ".gz", ".json", ".jsonl", ".txt") or not HUB_NAME.fullmatch(source):
-        return True
-    return "/" in source and path.parent.exists()
 
 
 def _nearby(path: Path) -> str:

@@ -277,10 +277,12 @@ def check_model(config: RunConfig, splits: Splits, prompts: Prompts, build_level
     encoder = TaskEncoder(tokenizer, prompts, max_tokens=max_tokens(model))
     size = config.evaluation.tasks_per_batch
     for method in config.methods:
-        for tasks in (splits.validation, splits.test, splits.train.draw(0, config.training(method).tasks_per_step)):
+        training = splits.train.draw(0, config.training(method).tasks_per_step)
+        for tasks in (splits.validation, splits.test, training):
+            recall = tasks is training and config.effective_knowledge_weight > 0
             for batch in (tasks[start : start + size] for start in range(0, len(tasks), size)):
                 if method == "in_context":
-                    asked = encoder.in_context(batch, recall=False).answers
+                    asked = encoder.in_context(batch, recall).answers
                 else:
                     asked = encoder.questions(batch)
                 longest, cap = int(asked.scored.sum(-1).max()) - 1, config.evaluation.max_answer_tokens

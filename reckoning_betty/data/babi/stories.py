@@ -28,7 +28,7 @@ QUESTION = (1, "1", "question")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A numbered line of a story: a sentence, or a question with its answer and the lines that support it."""
+    """A numbered line of a story: a sentence, or a question with its answer and the sentences that support it."""
 
     number: int
     text: str
@@ -70,11 +70,10 @@ def _only(tables: Tables, tasks: Sequence[int], source: str | Path) -> Tables:
     found = {row.cells.get("task") for rows in tables.values() for row in rows}
     if found == {None}:
         return tables
-    missing = ", ".join(str(number) for number in tasks if number not in found)
-    there = ", ".join(str(number) for number in sorted(found - {None}))
-    require(
-        not missing, "data.tasks", list(tasks), f"{source} has files of {there or 'no numbered task'}, not of {missing}"
-    )
+    there = sorted(found - {None})
+    missing = ", ".join(str(number) for number in tasks if number not in there)
+    allowed = f"{source} has no files of {missing}; take data.tasks={there}, or data.tasks=[] for all it has"
+    require(not missing, "data.tasks", list(tasks), allowed)
     return {split: [row for row in rows if row.cells["task"] in tasks] for split, rows in tables.items()}
 
 
@@ -89,11 +88,20 @@ def _stories(row: Row) -> Iterator[Story]:
         if line.number != len(story) + 1:
             expected = f"{len(story) + 1} (or 1, for a new story)" if story else "1"
             raise UserError(f"{line.where}: its number is {line.number}, but {expected} must come here.")
-        if line.answer is not None and all(before.answer is not None for before in story):
-            raise UserError(f"{line.where}: it asks {line.text[:60]!r} before any sentence of its story.")
+        if line.answer is not None:
+            _check_question(line, {before.number for before in story if before.answer is None})
         story.append(line)
     if story:
         yield tuple(story)
+
+
+def _check_question(line: Line, sentences: set[int]) -> None:
+    if not sentences:
+        raise UserError(f"{line.where}: it asks {line.text[:60]!r} before any sentence of its story.")
+    strange = [number for number in line.support if number not in sentences]
+    if strange or not line.support:
+        said = f"supporting line {strange[0]} is no sentence before the question" if strange else "no supporting line"
+        raise UserError(f"{line.where}: {said}, allowed are the numbers of its story's earlier sentences.")
 
 
 def _lines_of_file(row: Row) -> Iterator[Line]:

@@ -79,7 +79,7 @@ def _only(tables: Tables, tasks: Sequence[int], source: str | Path) -> Tables:
 
 def _stories(row: Row) -> Iterator[Story]:
     """The stories of a file, or the one of a dataset's row."""
-    lines = _lines_of_file(row) if "text" in row.cells else _lines_of_dataset(row)
+    lines = _lines_of_dataset(row) if "story" in row.cells else _lines_of_file(row)
     story: list[Line] = []
     for line in lines:
         if line.number == 1 and story:

@@ -75,9 +75,9 @@ def read_folio(
     """
     _check_fractions(validation_fraction, test_fraction)
     tables = read_tables(source, FORMAT, unnamed="train")
-    if not tables["train"]:
-        raise UserError(f"{source} has no training rows; give a folder with a *train.jsonl file too, or only evaluate.")
     train, validation, test = _parts(tables, validation_fraction, test_fraction, source)
+    if not train:
+        raise UserError(f"{source} has no training rows; give a folder with a *train.jsonl file too, or only evaluate.")
     return Splits(
         train=ReorderedTasks(StoredTasks(tasks=_joined(train), seed=seed), seed),
         validation=_apart(validation),
@@ -107,11 +107,8 @@ def _parts(
     train, validation, test = ([_example(row) for row in tables[split]] for split in ("train", "validation", "test"))
     if not test:
         validation, test = [], validation
-    held_out = {example.home for example in (*validation, *test)}
-    shared = sum(example.home in held_out for example in train)
-    if shared:
-        logger.warning("%d training rows of %s are left out: validation or test has their premises.", shared, source)
-        train = [example for example in train if example.home not in held_out]
+    validation = _without(validation, test, f"validation rows of {source}")
+    train = _without(train, [*validation, *test], f"training rows of {source}")
     fractions = {} if test else {"test": test_fraction}
     fractions |= {} if validation else {"validation": validation_fraction}
     if train and fractions:
@@ -121,6 +118,15 @@ def _parts(
         held_out = frozenset().union(*aside.values())
         train = [example for example in train if example.home not in held_out]
     return train, validation, test
+
+
+def _without(examples: list[Example], held_out: Sequence[Example], what: str) -> list[Example]:
+    """Those whose premises are not held out."""
+    homes = {example.home for example in held_out}
+    kept = [example for example in examples if example.home not in homes]
+    if len(kept) < len(examples):
+        logger.warning("%d %s are left out: other splits test their premises.", len(examples) - len(kept), what)
+    return kept
 
 
 def _joined(examples: Sequence[Example]) -> list[Task]:

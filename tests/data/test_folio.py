@@ -86,9 +86,20 @@ def test_premises_of_the_test_are_left_out_of_training(folder, caplog):
     reversed_premises = row(30)["premises"][::-1]
     write(folder / "folio-train.jsonl", [*rows, row(30, 1, premises=reversed_premises)])
     splits = read_folio(folder)
-    assert "1 training rows" in caplog.text
+    assert "1 training rows of" in caplog.text
     assert not premises(trained(splits)) & premises(splits.test)
     assert len(premises(trained(splits)) | premises(splits.validation)) == 20
+
+
+def test_every_premise_set_has_one_side_where_there_are_three_files(folder):
+    write(folder / "folio-test.jsonl", [row(30), row(0)])
+    splits = read_folio(folder)
+    parts = [premises(trained(splits)), premises(splits.validation), premises(splits.test)]
+    assert [len(part) for part in parts] == [19, 1, 2]
+    assert len(frozenset().union(*parts)) == 22
+    write(folder / "folio-train.jsonl", [row(0, 1)])
+    with pytest.raises(UserError, match="has no training rows"):
+        read_folio(folder)
 
 
 def test_conclusions_about_the_same_premises_are_one_task_in_training(folder):

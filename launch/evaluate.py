@@ -37,6 +37,8 @@ def main() -> None:
     if given.output:
         refuse_unwritable(given.output)
     checkpoint = load_checkpoint(given.checkpoint)
+    if checkpoint.problem != problem.name:
+        raise UserError(f"--checkpoint {given.checkpoint} is of another problem: type --problem {checkpoint.problem}.")
     options = load_data_config(problem.data_config, checkpoint.note.get("data", {}), given.overrides)
     splits = problem.load_test_splits(options, given.data, checkpoint.note.get("seed", 0))
     if not any(splits.values()):

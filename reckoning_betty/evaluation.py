@@ -149,7 +149,7 @@ def greedy(
 ) -> list[list[int]]:
     """The likeliest token, one after another, up to the end token (left out) or ``max_new_tokens``.
 
-    A row that has reached ``max_tokens``, the most that the model reads, ends too.
+    What follows a row of ``max_tokens``, the most that the model reads, is its last token.
 
     The whole row is read again for every token, so nothing but right padding is asked of the model.
     """
@@ -164,17 +164,22 @@ def greedy(
             if chosen[index] == end:
                 open_rows.discard(index)
             else:
-                rows[index].append(chosen[index])
                 answers[index].append(chosen[index])
                 if len(rows[index]) == max_tokens:
                     open_rows.discard(index)
+                else:
+                    rows[index].append(chosen[index])
         if not open_rows:
             break
     return answers
 
 
 def same_answer(given: str, gold: str) -> bool:
-    """Equal after lower-casing and without articles, punctuation and spaces (paper's metric; ``paper.md`` 3)."""
+    """Equal after lower-casing and without articles and punctuation (paper's metric; ``paper.md`` 3).
+
+    Lists may have spaces after their commas, which a word-level tokenizer puts there; and an answer that is nothing but
+    an article (the letter a) stays.
+    """
     return _normalise(given) == _normalise(gold)
 
 
@@ -197,5 +202,5 @@ def _first_question(task: Task) -> Task:
 
 
 def _normalise(text: str) -> str:
-    words = re.sub(r"[^\w\s]", "", text.lower()).split()
-    return " ".join(word for word in words if word not in ("a", "an", "the"))
+    words = re.sub(r"[^\w\s]", "", text.lower().replace(",", " ")).split()
+    return " ".join([word for word in words if word not in ("a", "an", "the")] or words)

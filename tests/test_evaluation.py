@@ -18,6 +18,19 @@ def test_greedy_goes_on_to_the_end_token_row_by_row():
     assert greedy(counting_model, [[5], [1, 2, 7]], 8, end=9, pad=0, device="cpu") == [[6, 7, 8], [8]]
 
 
+def test_greedy_reads_no_more_than_the_model_can():
+    """The token that follows the longest row is said too; the shorter row goes on."""
+
+    def model_of_four(tokens):
+        assert tokens.shape[1] <= 4
+        return counting_model(tokens)
+
+    prompts = [[1], [1, 2, 3], [1, 2, 3, 4], [7]]
+    given = greedy(model_of_four, prompts, 8, end=9, pad=0, device="cpu", max_tokens=4)
+    assert given == [[2, 3, 4, 5], [4, 5], [5], [8]]
+    assert prompts == [[1], [1, 2, 3], [1, 2, 3, 4], [7]]
+
+
 def test_greedy_stops_at_the_cap():
     assert greedy(counting_model, [[1]], 3, end=9, pad=0, device="cpu") == [[2, 3, 4]]
 
@@ -31,6 +44,12 @@ def test_greedy_stops_at_the_cap():
         ("mother-in-law", "mother-in-law", True),
         ("", "mother", False),
         ("mother because", "mother", False),
+        ("milk , football", "milk,football", True),
+        ("milk", "milk,football", False),
+        ("football , milk", "milk,football", False),
+        ("a", "a", True),
+        ("", "a", False),
+        ("the", "a", False),
     ],
 )
 def test_same_answer(given, gold, same):

@@ -103,7 +103,7 @@ class TaskEncoder:
         tokenizer: any tokenizer with an end-of-sequence token, which ends every answer.
         prompts: templates.
         device: where the tensors go.
-        max_tokens: longest row that the model can read.
+        max_tokens: the most that the model can read of a row, whose last token is predicted and not read.
     """
 
     def __init__(
@@ -192,9 +192,9 @@ class TaskEncoder:
                 f"{type(self.tokenizer).__name__} finds {length} tokens in the longest fact or question, so there is "
                 "nothing to predict: give longer ones, or save a tokenizer of its own kind beside the model."
             )
-        if self.max_tokens is not None and length > self.max_tokens:
+        if self.max_tokens is not None and length - 1 > self.max_tokens:
             raise UserError(
-                f"A row of {length} tokens does not fit the model's {self.max_tokens}: shorten facts or questions, "
+                f"A row of {length} tokens does not fit a model of {self.max_tokens}: shorten facts or questions, "
                 "or take a model with a longer context (model.context for the small GPT-2)."
             )
         # lists first, tensors once: a tensor for every piece would take as long as an inner step

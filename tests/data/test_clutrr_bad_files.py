@@ -116,7 +116,7 @@ def test_folder_without_training_rows(folder):
 
 def test_one_story_is_too_few(tmp_path):
     write(tmp_path / "x_train.csv", [row(1), row(1)])
-    with pytest.raises(UserError, match="one training story only"):
+    with pytest.raises(UserError, match=r"too few training stories \(1\): validation takes one, so 2 are needed"):
         read_clutrr(tmp_path)
 
 

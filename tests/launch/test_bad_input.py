@@ -95,7 +95,7 @@ def weights_of_another_width(folder: Path) -> None:
 COMMAND_LINE = [
     Case("no problem", ("train",), ("--problem", "--help")),
     Case("unknown problem", ("train", "--problem", "cluttr"), ("'cluttr'", "did you mean 'clutrr'", "takes one of")),
-    Case("unknown problem, ask none", ("evaluate", *EVALUATE[3:], "--problem", "x"), ("'x'", "takes one of clutrr")),
+    Case("unknown problem, ask none", ("evaluate", *EVALUATE[3:], "--problem", "x"), ("'x'", "takes one of", "clutrr")),
     Case("unknown flag", (*NEW, "--steps", "3"), ("--steps", "--help")),
     Case("unknown flag of evaluate", (*EVALUATE, "--split", "test"), ("--split", "--help")),
     Case("not key=value", (*NEW, "inner.steps"), ("'inner.steps'", "key=value", "inner.steps=6")),
@@ -172,7 +172,7 @@ DATA = [
     Case("unknown relation", (*NEW, "--data", "data"), ("line 2", "'boss'", "mother"), table(target="boss")),
     Case("unknown split", (*EVALUATE, "--data", "x.csv"), ("'dv'", "dev"), table(name="x.csv", task_split="dv")),
     Case("distractors", (*NEW, "--data", "data"), ("distractors", "form=sentences"), table(edge_types="['sister']")),
-    Case("one story", (*NEW, "--data", "data"), ("one training story", "two are needed"), table(number=1)),
+    Case("one story", (*NEW, "--data", "data"), ("too few training stories (1)", "so 2 are needed"), table(number=1)),
     Case("header alone", (*NEW, "--data", "data"), ("no rows",), table(number=0)),
     Case("empty CSV", (*NEW, "--data", "data"), ("x_train.csv is empty",), written("data/x_train.csv", "")),
     Case("binary CSV", (*NEW, "--data", "x.csv"), ("x.csv, line", "UTF-8"), written("x.csv", bytes(range(256)))),
@@ -183,6 +183,64 @@ DATA = [
     Case("facts a folder", (*ASK[:3], "--facts", "run", *QUESTION), ("--facts run", "one fact a line")),
     Case("facts empty", (*ASK, *QUESTION), ("facts.txt", "no facts"), written("facts.txt", "\n \n")),
     Case("facts binary", (*ASK, *QUESTION), ("facts.txt", "UTF-8"), written("facts.txt", bytes(range(256)))),
+]
+
+FOLIO = ("train", "--problem", "folio", "--output", "new")
+FOLIO_DATA = (*FOLIO, "--data", "data")
+BABI = ("train", "--problem", "babi", "--output", "new")
+BABI_DATA = (*BABI, "--data", "data", "data.tasks=[]")
+LETTERS = ("train", "--problem", "letters", "--output", "new")
+
+
+def folio_rows(**changed) -> Callable[[Path], object]:
+    """A preparation that writes three rows of FOLIO's format, of which the last has changed cells (None: left out)."""
+    row = {"premises": ["All birds sing.", "Bo is a bird."], "conclusion": "Bo sings.", "label": "True"}
+    last = {key: value for key, value in (row | changed).items() if value is not None}
+    return written("data/folio-train.jsonl", "".join(json.dumps(cells) + "\n" for cells in (row, row, last)))
+
+
+def babi_lines(last: str) -> Callable[[Path], object]:
+    """A preparation that writes a story of bAbI's format whose third line is ``last``."""
+    return written("data/qa1_x_train.txt", f"1 Mary ran.\n2 Mary sat.\n{last}\n")
+
+
+OTHER_PROBLEMS = [
+    Case("folio without data", FOLIO, ("folio has no embedded data", "--data takes a folder", "yale-nlp/FOLIO")),
+    Case("folio missing", (*FOLIO, "--data", "./no.jsonl"), ("no.jsonl was not found", "folio-train.jsonl")),
+    Case("folio of one premise set", FOLIO_DATA, ("too few training premise sets (1)", "3 are needed"), folio_rows()),
+    Case("folio label", FOLIO_DATA, ("line 3, column label", "'Maybe'", "Uncertain"), folio_rows(label="Maybe")),
+    Case("folio column", FOLIO_DATA, ("line 3", "missing: conclusion", "label"), folio_rows(conclusion=None)),
+    Case("folio premises", FOLIO_DATA, ("line 3, column premises", "at least one"), folio_rows(premises=[])),
+    Case(
+        "folio no JSON", FOLIO_DATA, ("line 1", "'Bo sings.' is no JSON"), written("data/x_train.jsonl", "Bo sings.\n")
+    ),
+    Case("folio fraction", (*FOLIO_DATA, "data.test_fraction=1"), ("data.test_fraction=1.0", "between 0 and 1")),
+    Case("folio option", (*FOLIO_DATA, "data.test_fractoin=0.1"), ("did you mean 'data.test_fraction'",)),
+    Case("another problem", ("evaluate", "--problem", "folio", *EVALUATE[3:]), ("run/checkpoint", "--problem clutrr")),
+    Case("babi without data", BABI, ("babi has no embedded data", "--data takes a folder", "facebook/babi_qa")),
+    Case("babi missing", (*BABI, "--data", "./no.txt"), ("no.txt was not found", "qa1_single-supporting-fact")),
+    Case("babi line", BABI_DATA, ("qa1_x_train.txt, line 3", "'Mary'", "neither"), babi_lines("Mary")),
+    Case("babi order", BABI_DATA, ("line 3", "number is 7", "3 (or 1"), babi_lines("7 Mary ran.")),
+    Case("babi support", BABI_DATA, ("line 3", "supporting line 5"), babi_lines("3 Who ran?\tMary\t5")),
+    Case(
+        "babi tasks",
+        (*BABI_DATA[:-1], "data.tasks=[1,4]"),
+        ("data.tasks=[1, 4]", "of 4; take data.tasks=[1]"),
+        babi_lines(""),
+    ),
+    Case("babi task 21", (*BABI_DATA[:-1], "data.tasks=[21]"), ("data.tasks=21", "1 to 20"), babi_lines("")),
+    Case("babi tasks no list", (*BABI_DATA[:-1], "data.tasks=all"), ("data.tasks",), babi_lines("")),
+    Case("babi questions", (*BABI_DATA, "data.questions_per_task=0"), ("data.questions_per_task=0", "1 or more")),
+    Case("letters with data", (*LETTERS, "--data", "data"), ("--data data", "leave out --data")),
+    Case("letters of one letter", (*LETTERS, "data.letters_per_fact=1"), ("data.letters_per_fact=1", "at least 2")),
+    Case("letters no facts", (*LETTERS, "data.facts=0"), ("data.facts=0", "at least 1")),
+    Case("letters questions", (*LETTERS, "data.questions_per_task=27"), ("data.questions_per_task=27", "1 to 26")),
+    Case("letters no validation", (*LETTERS, "data.validation_tasks=0"), ("data.validation_tasks=0", "at least 1")),
+    Case(
+        "letters longer than the context",
+        (*LETTERS, "data.letters_per_fact=127", "model.context=1022", "baselines=[in_context]", "objective=single"),
+        ("1025 tokens", "a model of 1022", "model.context"),
+    ),
 ]
 
 OUTPUT_AND_MODEL = [
@@ -271,7 +329,9 @@ def folder(run_copy, facts_file, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "case", [*COMMAND_LINE, *CONFIG_FILES, *DATA, *OUTPUT_AND_MODEL, *DAMAGED], ids=lambda case: case.name
+    "case",
+    [*COMMAND_LINE, *CONFIG_FILES, *DATA, *OTHER_PROBLEMS, *OUTPUT_AND_MODEL, *DAMAGED],
+    ids=lambda case: case.name,
 )
 def test_bad_input_is_refused_in_one_sentence_and_no_file_changes(folder, case):
     case.prepare(folder)

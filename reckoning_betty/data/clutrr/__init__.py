@@ -1,6 +1,6 @@
 """CLUTRR: kinship stories whose answer follows from a chain of facts; generated, or read from the published data."""
 
-from reckoning_betty.data.clutrr.generator import ClutrrGenerator, Form, Split
+from reckoning_betty.data.clutrr.generator import ClutrrGenerator, Form
 from reckoning_betty.data.clutrr.kinship import RELATIONS, compose
 from reckoning_betty.data.clutrr.reader import read_clutrr, read_clutrr_tests
 from reckoning_betty.data.clutrr.renaming import Names
@@ -13,7 +13,6 @@ __all__ = [
     "Form",
     "Names",
     "Noise",
-    "Split",
     "compose",
     "read_clutrr",
     "read_clutrr_tests",

@@ -1,7 +1,6 @@
 """CLUTRR tasks made on the fly: an endless supply for training, and fixed sets for validation and test."""
 
 import functools
-import hashlib
 import itertools
 import random
 from collections.abc import Iterator
@@ -13,11 +12,11 @@ from reckoning_betty.data.clutrr.family import Family, grow_family
 from reckoning_betty.data.clutrr.kinship import DERIVABLE, FEMALE, MALE
 from reckoning_betty.data.clutrr.names import name_pools
 from reckoning_betty.data.clutrr.stories import NOISE_PEOPLE, Noise, Story, tell_story
+from reckoning_betty.data.held_out import Split, home_of
 from reckoning_betty.data.task import Question, Splits, Task
 from reckoning_betty.errors import UserError
 
 Form = Literal["symbolic", "sentences"]
-Split = Literal["train", "validation", "test"]
 
 HOPS = range(2, 11)
 FAMILIES = 24
@@ -148,7 +147,7 @@ class ClutrrGenerator:
                 story = tell_story(family, answer, length, self.noise, rng)
                 if story is not None and (names := _named(story, pool, rng)) is not None:
                     key = _key(story, names)
-                    yield key, _home(key), story, names
+                    yield key, home_of(key), story, names
                     break
 
     def _task(self, story: Story, names: dict[int, str], rng: random.Random, identifier: str) -> Task:
@@ -204,9 +203,3 @@ def _key(story: Story, names: dict[int, str]) -> str:
     edges = (*itertools.pairwise(story.chain), *story.noise)
     facts = sorted(f"{names[x]} {story.family.relations[x, y]} {names[y]}" for x, y in edges)
     return "\n".join((*facts, f"{names[story.chain[0]]} ? {names[story.chain[-1]]}"))
-
-
-def _home(key: str) -> Split:
-    """The one split of a story. A fixed hash decides: Python's own differs from process to process."""
-    tenth = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") % 10
-    return "validation" if tenth == 8 else "test" if tenth == 9 else "train"

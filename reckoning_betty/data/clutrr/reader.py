@@ -1,6 +1,5 @@
 """CLUTRR data as tasks: the published files, files of the same format, and the hub's datasets."""
 
-import hashlib
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,9 @@ from reckoning_betty.data.clutrr.renaming import (
 )
 from reckoning_betty.data.clutrr.rows import Puzzle, Triple, parse_row
 from reckoning_betty.data.clutrr.sentences import bracket_all, split_story, told_in
-from reckoning_betty.data.clutrr.tables import Row, read_tables
+from reckoning_betty.data.clutrr.tables import read_tables
+from reckoning_betty.data.held_out import fixed_hash, set_aside
+from reckoning_betty.data.sources import Row
 from reckoning_betty.data.task import Question, Splits, StoredTasks, Task
 from reckoning_betty.errors import UserError
 
@@ -167,18 +168,14 @@ def _set_aside(
 ) -> tuple[list[BracketedTask], list[BracketedTask]]:
     """Split into training and validation by the hashes of the stories, at least one story to each side."""
     homes = [_story_hash(task, seed) for task in tasks]
-    hashes = sorted(set(homes))
-    if len(hashes) < 2:
-        raise UserError(f"{source} has one training story only, two are needed: validation takes one of them.")
-    aside = set(hashes[: min(max(1, round(fraction * len(hashes))), len(hashes) - 1)])
+    aside = set_aside(homes, {"validation": fraction}, source, "stories")["validation"]
     validation = [task for task, home in zip(tasks, homes, strict=True) if home in aside]
     return [task for task, home in zip(tasks, homes, strict=True) if home not in aside], validation
 
 
 def _story_hash(task: BracketedTask, seed: int) -> str:
     """Equal for the same facts (in any order) with the same first question, in every process."""
-    content = "\n".join((str(seed), *sorted(task.facts), task.questions[0].text))
-    return hashlib.sha256(content.encode()).hexdigest()
+    return fixed_hash(str(seed), *sorted(task.facts), task.questions[0].text)
 
 
 def _fixed(tasks: list[BracketedTask], form: str, names: str, seed: int) -> list[Task]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reckoning_betty.data.clutrr.kinship import FEMALE, MALE, RELATIONS
-from reckoning_betty.data.clutrr.tables import Row
+from reckoning_betty.data.sources import Row
 from reckoning_betty.errors import UserError
 
 Triple = tuple[str, str, str]

@@ -1,40 +1,21 @@
-"""Where CLUTRR rows come from: CSV files (plain or gzipped), folders of them, and Hugging Face datasets."""
+"""CLUTRR's CSV files as rows; what is in them besides CLUTRR's columns is left alone."""
 
 import csv
-import difflib
-import gzip
 import io
-import re
-import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
-from reckoning_betty.errors import UserError
-
-SPLIT_NAMES = {"train": "train", "valid": "validation", "validation": "validation", "dev": "validation", "test": "test"}
-CSV_NAME = re.compile(r"(?:.*[_.-])?(train|valid|validation|dev|test)\.csv(?:\.gz)?")
-HUB_NAME = re.compile(r"(?:[\w.-]+/)?[\w.-]+(?::[\w.,-]+)?")
-DISK_MARKS = ("dataset_dict.json", "state.json")
-"""Files that ``save_to_disk`` of Hugging Face datasets leaves in a folder."""
-
-COLUMNS = ("story", "query", "target", "story_edges", "edge_types", "genders")
-"""The columns that every row needs; the hub's version has the word of ``target`` in ``target_text``."""
-
-FORMATS = (
-    "a folder with *_train.csv and *_test.csv files, one CSV file, or a Hugging Face dataset such as CLUTRR/v1:NAME"
+from reckoning_betty.data.sources import (
+    SPLIT_NAMES,
+    DataFormat,
+    Row,
+    Tables,
+    check_columns,
+    named_splits,
+    no_rows,
+    text_of,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """The cells of one row by column, and where it stands, to name it in messages."""
-
-    cells: dict[str, object]
-    where: str
-
-
-Tables = dict[str, list[Row]]
-"""Rows by split: "train", "validation" and "test", each possibly empty."""
+from reckoning_betty.data.sources import read_tables as read_tables_of
+from reckoning_betty.errors import UserError
 
 
 def read_tables(source: str | Path) -> Tables:
@@ -43,37 +24,13 @@ def read_tables(source: str | Path) -> Tables:
     A single file is test data, except for rows that its column ``task_split`` gives to another split. UserError if
     there is nothing there, if it cannot be read, or if it holds no row.
     """
-    path = Path(source).expanduser()
-    if path.is_dir():
-        tables = _read_folder(path)
-    elif path.exists():
-        tables = _read_one(path)
-    elif _means_a_path(str(source), path):
-        raise UserError(f"{path} was not found{_nearby(path)}; give {FORMATS}.")
-    else:
-        tables = _read_dataset(str(source))
-    if not any(tables.values()):
-        raise UserError(f"{source} holds no rows; give {FORMATS}.")
-    return tables
+    tables = read_tables_of(source, FORMAT)
+    return _by_task_split(tables) if Path(source).expanduser().is_file() else tables
 
 
-def _empty() -> Tables:
-    return {"train": [], "validation": [], "test": []}
-
-
-def _read_folder(folder: Path) -> Tables:
-    if any((folder / mark).exists() for mark in DISK_MARKS):
-        return _read_dataset(str(folder), on_disk=True)
-    tables = _empty()
-    files = [(file, match) for file in sorted(folder.iterdir()) if (match := CSV_NAME.fullmatch(file.name))]
-    for file, match in files:
-        tables[SPLIT_NAMES[match[1]]] += _read_csv(file)
-    return tables if files else _read_dataset(str(folder))
-
-
-def _read_one(path: Path) -> Tables:
-    tables = _empty()
-    for row in _read_csv(path):
+def _by_task_split(found: Tables) -> Tables:
+    tables = no_rows()
+    for row in (row for rows in found.values() for row in rows):
         split = str(row.cells.get("task_split") or "test").strip()
         if split not in SPLIT_NAMES:
             allowed = ", ".join(SPLIT_NAMES)
@@ -85,12 +42,12 @@ def _read_one(path: Path) -> Tables:
 def _read_csv(path: Path) -> list[Row]:
     """The rows of one file; lines count from 1, the header's, and a row is named by the line that it starts on."""
     rows = []
-    reader = csv.reader(io.StringIO(_content(path), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text_of(path, FORMAT.accepted), newline=""), strict=True)
     try:
         header = next(reader, None)
         if header is None:
             raise UserError(f"{path} is empty; it must start with the line of CLUTRR's column names.")
-        _check_columns(header, f"{path}, line 1")
+        check_columns(header, f"{path}, line 1", FORMAT)
         line = reader.line_num + 1
         for cells in reader:
             where, line = f"{path}, line {line}", reader.line_num + 1
@@ -106,78 +63,12 @@ def _read_csv(path: Path) -> list[Row]:
     return rows
 
 
-def _check_columns(found: list[str], where: str) -> None:
-    missing = [column for column in COLUMNS if column not in found]
-    if missing:
-        raise UserError(
-            f"{where}: columns that CLUTRR's format needs are missing: {', '.join(missing)} (found: "
-            f"{', '.join(column[:30] for column in found[:20] if column)}); give {FORMATS}."
-        )
-
-
-def _content(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-        if path.suffix == ".gz":
-            data = gzip.decompress(data)
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}, line {line}: not UTF-8 text; save the file with the encoding UTF-8.") from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{path} is not a complete gzip file ({error}); fetch it again or give it unpacked.") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); give {FORMATS}.") from error
-
-
-def _means_a_path(source: str, path: Path) -> bool:
-    """Whether a name that does not exist was meant as a path and not as one of the hub's."""
-    if path.suffix in (".csv", ".gz") or not HUB_NAME.fullmatch(source):
-        return True
-    return "/" in source and path.parent.exists()
-
-
-def _nearby(path: Path) -> str:
-    """What stands nearest to a missing path: names alike in its folder, else the first ones there."""
-    folder = path.parent
-    if not folder.is_dir():
-        return f" (nor was its folder {folder})"
-    names = sorted(entry.name for entry in folder.iterdir())
-    alike = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5) or names[:3]
-    return f" (in {folder} there are: {', '.join(alike)})" if alike else f" ({folder} is empty)"
-
-
-def _read_dataset(name: str, *, on_disk: bool = False) -> Tables:
-    """Rows through Hugging Face ``datasets``: a hub name, a folder that it can open, or one written by it."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise UserError(f"{name} needs the package datasets; type: pip install datasets, or give CSV files.") from error
-    try:
-        loaded = datasets.load_from_disk(name) if on_disk else _load_dataset(name)
-    # The library raises errors of many unrelated classes (its own, the hub's, the network's), all with a useful text.
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300].rstrip(".")
-        raise UserError(f"{name} cannot be opened by Hugging Face datasets ({reason}); give {FORMATS}.") from error
-    if not isinstance(loaded, dict):
-        loaded = {str(loaded.split or "test"): loaded}
-    tables = _empty()
-    for split, rows in loaded.items():
-        if split in SPLIT_NAMES:
-            _check_columns(rows.column_names, f"{name}, {split}")
-            tables[SPLIT_NAMES[split]] += [Row(row, f"{name}, {split} row {n}") for n, row in enumerate(rows, 1)]
-    return tables
-
-
-def _load_dataset(name: str) -> dict:
-    import datasets
-
-    path, _, config = name.partition(":") if not Path(name).exists() else (name, "", "")
-    try:
-        return datasets.load_dataset(path, config or None)
-    except RuntimeError as error:
-        # Datasets that consist of a loading script, CLUTRR/v1 among them, are no longer run by the library; the hub
-        # keeps a converted copy of them on this branch.
-        if "scripts are no longer supported" not in str(error):
-            raise
-        return datasets.load_dataset(path, config or None, revision="refs/convert/parquet")
+FORMAT = DataFormat(
+    name="CLUTRR",
+    file_name=named_splits(".csv"),
+    # the hub's version has the word of ``target`` in ``target_text``
+    columns=("story", "query", "target", "story_edges", "edge_types", "genders"),
+    read_file=_read_csv,
+    accepted="a folder with *_train.csv and *_test.csv files, one CSV file, or a Hugging Face dataset such as "
+    "CLUTRR/v1:NAME",
+)

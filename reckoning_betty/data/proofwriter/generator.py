@@ -10,9 +10,9 @@ from typing import get_args
 
 from reckoning_betty.data.proofwriter.knowledge import Asked, choose, further, negated, read_levels, told
 from reckoning_betty.data.proofwriter.logic import VARIABLE, Literal, Rule, Sentence
-from reckoning_betty.data.proofwriter.outlines import Outline, make_outline, smallest_size
+from reckoning_betty.data.proofwriter.outlines import MOST_ENTITIES, Outline, make_outline, smallest_size
 from reckoning_betty.data.proofwriter.rendering import GENERIC, render, render_fact
-from reckoning_betty.data.proofwriter.structures import ENTITIES, Kind
+from reckoning_betty.data.proofwriter.structures import Kind
 from reckoning_betty.data.proofwriter.words import ANIMALS, ANSWERS, ATTRIBUTES, PEOPLE, VERBS, vocabulary
 from reckoning_betty.data.task import Splits, Task
 from reckoning_betty.errors import UserError
@@ -37,8 +37,8 @@ class ProofWriterGenerator:
     Every knowledge set (its sentences' meaning, names included) belongs to one of the splits for good, whatever the
     options and the seed: 80 % to train, 10 % each to validation and test.
 
-    depths: proof depths of the first question, from 1 to 5; each is equally likely (one that stands there twice is drawn
-        twice as often), and so are the answers. An unknown hypothesis has the depth to which the search for it goes.
+    depths: proof depths of the first question, from 1 to 5; each is equally likely (one that stands there twice is
+        drawn twice as often), and so are the answers. Unknown hypotheses have the depth that the search for them has.
     distractors: see ``read_levels``; several are drawn in turn.
     kinds: theories about people's attributes alone, or about animals' attributes and relations.
     negation: whether sentences say what is not so. Without, "not" in a question rules out that it is true.
@@ -65,7 +65,7 @@ class ProofWriterGenerator:
         for key, least, most in (
             ("questions_per_task", 1, 100),
             ("sentences", SIZES[0], SIZES[-1]),
-            ("num_names", ENTITIES, len(PEOPLE)),
+            ("num_names", MOST_ENTITIES, len(PEOPLE)),
         ):
             if not least <= getattr(self, key) <= most:
                 raise UserError(f"{key} is {getattr(self, key)}, but it must lie between {least} and {most}.")
@@ -132,14 +132,14 @@ class ProofWriterGenerator:
     def _check_depth(self, depth: int) -> None:
         if depth not in DEPTHS:
             raise UserError(f"depths has {depth}, but proof depths must lie between {DEPTHS[0]} and {DEPTHS[-1]}.")
-        smallest = smallest_size(self.kinds, depth)
-        if not smallest:
+        sizes = [size for kind in self.kinds if (size := smallest_size(kind, depth))]
+        if not sizes:
             raise UserError(
-                f"depths has {depth} and kinds is {','.join(self.kinds)}, but there a premise that is lacking could not be "
-                "hidden; add relations to kinds, or leave this depth out."
+                f"depths has {depth} and kinds is {','.join(self.kinds)}, but theories about attributes alone start at "
+                "depth 2; add relations to kinds, or leave this depth out."
             )
-        if self.sentences < smallest:
-            raise UserError(f"sentences is {self.sentences}, but depth {depth} needs {smallest} or more.")
+        if self.sentences < min(sizes):
+            raise UserError(f"sentences is {self.sentences}, but depth {depth} needs {min(sizes)} or more.")
 
     def _drawn(self, step: int, index: int) -> Task:
         rng = random.Random(f"{self.seed} draw {step} {index}")
@@ -151,7 +151,7 @@ class ProofWriterGenerator:
 
     def _sort(self, depth: int, rng: random.Random) -> tuple[Kind, bool]:
         """Kind and negation of the next theory."""
-        kind = rng.choice([kind for kind in self.kinds if 0 < smallest_size((kind,), depth) <= self.sentences])
+        kind = rng.choice([kind for kind in self.kinds if smallest_size(kind, depth)])
         return kind, rng.random() < {"with": 1.0, "mixed": 0.5, "without": 0.0}[self.negation]
 
     def _make_outline(self, kind: Kind, negation: bool, depth: int, rng: random.Random) -> tuple[Outline, Kind, bool]:

@@ -1,5 +1,6 @@
 """Which sentences of a theory become a task's knowledge K, and what is asked about them."""
 
+import functools
 import random
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -25,6 +26,7 @@ Candidates = tuple[list[Asked], list[Asked]]
 
 
 def ask(prover: Prover, hypothesis: Literal) -> Asked:
+    """The question with its answer."""
     verdict = prover.judge(hypothesis)
     return Asked(hypothesis, verdict.label, verdict.depth, verdict.relevant)
 
@@ -35,6 +37,7 @@ def negated(asked: Asked) -> Asked:
     return asked._replace(hypothesis=asked.hypothesis.negation, answer=answer)
 
 
+@functools.lru_cache(maxsize=1 << 14)
 def candidates(prover: Prover) -> Candidates:
     """What a theory's rules are about: all that they conclude, and all unknown that they would conclude of someone."""
     proved = [ask(prover, literal) for literal, proof in prover.known.items() if proof.depth > 0]
@@ -45,22 +48,23 @@ def candidates(prover: Prover) -> Candidates:
 
 
 def further(found: Candidates, knowledge: int, first: Literal, count: int, rng: random.Random) -> list[Asked]:
-    """Up to ``count`` more questions whose relevant sentences all lie in ``knowledge``; labels alike in number.
+    """Up to ``count`` more questions whose relevant sentences all lie in ``knowledge``, in random order.
 
-    Where it allows no more of a label, others take its place.
+    A third of them is unknown, the others are true or false; where K proves little, they are fewer.
     """
     proved, failing = (
-        [asked for asked in group if not asked.relevant & ~knowledge and asked.hypothesis not in (first, first.negation)]
+        [
+            asked
+            for asked in group
+            if not asked.relevant & ~knowledge and asked.hypothesis not in (first, first.negation)
+        ]
         for group in found
     )
-    rng.shuffle(proved)
-    rng.shuffle(failing)
-    chosen = []
-    while len(chosen) < count and (proved or failing):
-        unknown = failing and (not proved or rng.random() < 1 / 3)
-        asked = failing.pop() if unknown else proved.pop()
-        chosen.append(negated(asked) if rng.random() < 0.5 else asked)
-    return chosen
+    chosen = rng.sample(proved, min(len(proved), -(-2 * count // 3)))
+    unknown = min(len(failing), int(len(chosen) / 2 + rng.random()), count - len(chosen))
+    chosen += rng.sample(failing, unknown)
+    rng.shuffle(chosen)
+    return [negated(asked) if rng.random() < 0.5 else asked for asked in chosen]
 
 
 def read_levels(distractors: str) -> tuple[int | None, ...]:
@@ -73,8 +77,8 @@ def read_levels(distractors: str) -> tuple[int | None, ...]:
         word = word.strip()
         if not (word in ("none", "all") or word.isdecimal()):
             raise UserError(
-                f"distractors is {distractors!r}, but it must be none, all, a number of sentences such as 4, or several "
-                "of these with commas between them, such as none,2,all."
+                f"distractors is {distractors!r}, but it must be none, all, a number of sentences such as 4, or "
+                "several of these with commas between them, such as none,2,all."
             )
         levels.append({"none": 0, "all": None}[word] if word in ("none", "all") else int(word))
     return tuple(levels)

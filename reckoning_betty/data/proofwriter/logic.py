@@ -17,11 +17,11 @@ class Literal(NamedTuple):
 
     @property
     def negation(self) -> "Literal":
-        return self._replace(positive=not self.positive)
+        return Literal(self[0], self[1], self[2], not self[3])
 
     def about(self, entity: str) -> "Literal":
         """With ``entity`` in the variable's place."""
-        return self._replace(subject=entity) if self.subject == VARIABLE else self
+        return Literal(entity, self[1], self[2], self[3]) if self[0] == VARIABLE else self
 
 
 class Rule(NamedTuple):

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from reckoning_betty.data.proofwriter.knowledge import Asked, Candidates, ask, candidates
 from reckoning_betty.data.proofwriter.logic import VARIABLE, Literal, Rule, Sentence, entities_of, literals_of
 from reckoning_betty.data.proofwriter.prover import Prover
-from reckoning_betty.data.proofwriter.structures import ENTITIES, VERBS, Kind, Structure, matched_structures
+from reckoning_betty.data.proofwriter.structures import VERBS, Kind, Structure, matched_structures
 from reckoning_betty.data.proofwriter.words import ATTRIBUTES
+
+MOST_ENTITIES = 4
 
 MERGES, TRIALS = 30, 60
 """Attempts to put two structures into one theory, and to add a sentence to it."""
@@ -62,6 +64,8 @@ def make_outline(kind: Kind, depth: int, negation: bool, size: int, rng: random.
         proof, failure = rng.choice(proofs), rng.choice(failures)
         for _ in range(MERGES):
             merged = _merged(kind, proof, failure, rng)
+            if merged is None:
+                continue
             sentences = merged[0].sentences + merged[1].sentences
             proved, unknown = _verdicts(sentences, merged[0].target, merged[1].target)
             own = (1 << len(proof.sentences)) - 1
@@ -75,12 +79,11 @@ def make_outline(kind: Kind, depth: int, negation: bool, size: int, rng: random.
             return Outline(theory, ask(prover, merged[0].target), ask(prover, merged[1].target))
 
 
-def smallest_size(kinds: tuple[Kind, ...], depth: int) -> int:
-    """The fewest sentences of a theory with questions of this depth; 0 if there are none about these kinds."""
-    sizes = [
-        2 * len(proofs[0].sentences) for kind in kinds for proofs, _ in matched_structures(kind, depth, negation=False)
-    ]
-    return min(sizes, default=0)
+def smallest_size(kind: Kind, depth: int) -> int | None:
+    """The fewest sentences of a theory with questions of this depth; None if there is no such theory of this kind."""
+    if kind == "attributes" and depth == 1:
+        return None  # see matched_structures
+    return 2 * max(3, depth + 1)
 
 
 def _verdicts(sentences: tuple[Sentence, ...], *hypotheses: Literal) -> list[tuple[str, int, int] | None]:
@@ -90,9 +93,10 @@ def _verdicts(sentences: tuple[Sentence, ...], *hypotheses: Literal) -> list[tup
     return [tuple(ask(prover, hypothesis))[1:] for hypothesis in hypotheses]
 
 
-def _merged(kind: Kind, proof: Structure, failure: Structure, rng: random.Random) -> tuple[Structure, Structure]:
-    """Both with entities and predicates out of the same few; what both of them conclude stays apart."""
-    people = rng.randint(2, ENTITIES)
+def _merged(kind: Kind, proof: Structure, failure: Structure, rng: random.Random) -> list[Structure] | None:
+    """Both with entities and predicates out of the same few; None if there are not enough words to keep apart what they
+    conclude."""
+    people = rng.randint(2, MOST_ENTITIES)
     free = [f"a{n}" for n in range(len(ATTRIBUTES))]
     rng.shuffle(free)
     shared: list[str] = []
@@ -101,19 +105,23 @@ def _merged(kind: Kind, proof: Structure, failure: Structure, rng: random.Random
         literals = [literal for sentence in structure.sentences for literal in literals_of(sentence)]
         concluded = {s.conclusion.predicate for s in structure.sentences if isinstance(s, Rule)}
         names: dict[str, str] = {"": "", VARIABLE: VARIABLE}
-        entities = [f"e{n}" for n in range(people if kind == "attributes" else ENTITIES)]
+        entities = [f"e{n}" for n in range(people if kind == "attributes" else MOST_ENTITIES)]
         names |= zip(entities_of(structure.sentences), rng.sample(entities, len(entities)), strict=False)
         names |= zip((f"v{n}" for n in range(VERBS)), rng.sample([f"v{n}" for n in range(VERBS)], VERBS), strict=True)
         taken: list[str] = []
         for predicate in dict.fromkeys(literal.predicate for literal in literals if not literal.object):
             common = predicate not in concluded and shared and (rng.random() < 0.5 or not free)
-            names[predicate] = shared.pop() if common else free.pop() if free else ""
+            if not (common or free):
+                return None
+            names[predicate] = shared.pop() if common else free.pop()
             taken += [] if common or predicate in concluded else [names[predicate]]
         shared = taken
         merged.append(
-            Structure(tuple(renamed(sentence, names) for sentence in structure.sentences), _named(structure.target, names))
+            Structure(
+                tuple(renamed(sentence, names) for sentence in structure.sentences), _named(structure.target, names)
+            )
         )
-    return merged[0], merged[1]
+    return merged
 
 
 def renamed(sentence: Sentence, names: dict[str, str]) -> Sentence:
@@ -131,7 +139,7 @@ def _named(literal: Literal, names: dict[str, str]) -> Literal:
 def _extended(
     kind: Kind,
     sentences: tuple[Sentence, ...],
-    merged: tuple[Structure, Structure],
+    merged: list[Structure],
     negation: bool,
     size: int,
     rng: random.Random,

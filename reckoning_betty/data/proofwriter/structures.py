@@ -1,10 +1,10 @@
 """Proofs, and searches for a proof that fail, which look alike: so many facts, rules and premises, entities and words.
 
 Entities are e0, e1, ..., attributes a0, ..., verbs v0, ...; names and words come later. A structure is a rule for the
-target, one for a premise of that, and so on ``depth`` times, with further premises on the way. In a proof these are facts,
-conclusions of rules, or what another premise asks already. A failing one has a premise in their place that nothing gives:
-something that the search came from, the opposite of what holds, or what holds of somebody else. (One that nothing
-mentions would do as well, but then a theory could be told by a word that stands in it once.)
+target, one for a premise of that, and so on ``depth`` times, with further premises on the way. In a proof these are
+facts, conclusions of rules, or what another premise asks already. A failing one has a premise in their place that
+nothing gives: something that the search came from, the opposite of what holds, or what holds of somebody else. (One
+that nothing mentions would do as well, but then the word that stands there once would give it away.)
 """
 
 import functools
@@ -17,11 +17,11 @@ from reckoning_betty.data.proofwriter.prover import Prover
 
 Kind = OneOf["attributes", "relations"]
 
-ENOUGH, DRAFTS = 400, 2000
+ENOUGH, DRAFTS = 300, 3000
 """Structures of each sort that are collected before counterparts are sought, and drafts after which fewer will do."""
 
 MOST_PREMISES = 3
-ENTITIES, VERBS = 4, 3
+ENTITIES, VERBS = 3, 3
 """Relations: how many a structure may speak of."""
 
 
@@ -36,8 +36,8 @@ class Structure(NamedTuple):
 def matched_structures(kind: Kind, depth: int, negation: bool) -> list[tuple[list[Structure], list[Structure]]]:
     """Proofs of this depth with failing searches of the same depth and ``_looks``, grouped by these.
 
-    ``negation``: whether a search may fail because the opposite of a premise holds. Empty for attributes at depth 1: who has
-    the facts and the one rule sees there whether a premise is lacking.
+    ``negation``: whether a search may fail because the opposite of a premise holds. Empty for attributes at depth 1:
+    there one fact for each premise is a proof, and fewer are none, which a count would tell.
     """
     rng = random.Random(f"structures {kind} {depth} {negation}")
     groups: dict[tuple, tuple[list[Structure], list[Structure]]] = {}
@@ -64,6 +64,7 @@ def _looks(structure: Structure) -> tuple:
         len(rules),
         sum(len(rule.premises) for rule in rules),
         sum(rule.is_general for rule in rules),
+        sum(literal.subject == VARIABLE for literal in literals),
         sum(bool(literal.object) for literal in literals),
         len(entities_of(structure.sentences)),
         len({literal.predicate for literal in literals}),

@@ -2,21 +2,20 @@
 
 import re
 
-ATTRIBUTES = tuple("big blue cold furry green kind nice quiet red rough round smart white young".split())
-VERBS = tuple("chase eat like need see visit".split())
-PEOPLE = tuple(
-    "Anne Bob Charlie Dave Erin Fiona Gary Harry Ivan Julia Kevin Laura Mark Nina Oscar Paula".split()
-)
-ANIMALS = tuple(
-    f"the {animal}"
-    for animal in "bear cat cow dog lion mouse rabbit squirrel tiger goat fox horse duck frog sheep crow".split()
-)
+_ATTRIBUTES = "big blue cold furry green kind nice quiet red rough round smart white young"
+_VERBS = "chase eat like need see visit"
+_PEOPLE = "Anne Bob Charlie Dave Erin Fiona Gary Harry Ivan Julia Kevin Laura Mark Nina Oscar Paula"
+_ANIMALS = "bear cat cow dog lion mouse rabbit squirrel tiger goat fox horse duck frog sheep crow"
+_GLUE = "If then and not is are does do it they something someone All people things because . ,"
+
+ATTRIBUTES = tuple(_ATTRIBUTES.split())
+VERBS = tuple(_VERBS.split())
+PEOPLE = tuple(_PEOPLE.split())
+ANIMALS = tuple(f"the {animal}" for animal in _ANIMALS.split())
 """Entities are named as they stand within a sentence."""
 
 ANSWERS = ("true", "false", "unknown")
-GLUE = tuple(
-    "If then and not is are does do it they something someone All people things because . ,".split()
-)
+GLUE = tuple(_GLUE.split())
 """Everything else that a sentence can contain, and the word that joins an answer to what it rests on."""
 
 WORD = re.compile(r"\w+|[^\w\s]")
@@ -42,6 +41,7 @@ def base_form(verb: str) -> str:
 
 
 def capitalised(sentence: str) -> str:
+    """With a capital at its beginning, and nothing else changed."""
     return sentence[:1].upper() + sentence[1:]
 
 

@@ -7,17 +7,19 @@ from reckoning_betty.data.proofwriter.logic import VARIABLE, Literal, Rule, Sent
 from reckoning_betty.data.proofwriter.words import base_form
 
 END = re.compile(r"(?<=[.!?])\s+")
-THING = r"the \w+(?: \w+)*?|(?!the\b|something\b|someone\b|it\b|they\b)\w+"
-"""An entity: "the bald eagle", or a name of one word."""
 VARIABLES = ("something", "someone", "it", "they")
+WORD = r"(?!(?:the|not|is|are|does|do|then|and)\b)[a-z]\w*"
+"""An attribute or a verb."""
+THING = r"the \w+(?: \w+)*?|(?!(?:All|The|If|It|They|Something|Someone)\b)[A-Z]\w*"
+"""An entity: "the bald eagle", or a name of one word."""
 CLAUSE = re.compile(
     rf"(?P<subject>{'|'.join(VARIABLES)}|{THING}) "
-    rf"(?:(?:is|are) (?P<is_not>not )?(?P<attribute>\w+)"
-    rf"|(?:does|do) (?P<do_not>not) (?P<base>\w+) (?P<denied>{THING})"
-    rf"|(?P<verb>(?!is\b|are\b|does\b|do\b|not\b)\w+) (?P<object>{THING}))"
+    rf"(?:(?:is|are) (?P<is_not>not )?(?P<attribute>{WORD})"
+    rf"|(?:does|do) (?P<do_not>not) (?P<base>{WORD}) (?P<denied>{THING})"
+    rf"|(?P<verb>{WORD}) (?P<object>{THING}))"
 )
-MORE = re.compile(r"(?P<not>not )?(?P<attribute>\w+)")
-EVERYONE = re.compile(r"(?:All )?(?P<attributes>\w+(?:, \w+)*) (?:people|things) are (?P<not>not )?(?P<attribute>\w+)")
+MORE = re.compile(rf"(?P<not>not )?(?P<attribute>{WORD})")
+EVERYONE = re.compile(rf"(?P<attributes>{WORD}(?:, {WORD})*) (?:people|things) are (?P<not>not )?(?P<attribute>{WORD})")
 
 
 class NotUnderstood(ValueError):
@@ -38,10 +40,8 @@ def parse(text: str) -> Sentence:
     sentence = re.sub(r"\s+([.,])", r"\1", " ".join(text.split())).removesuffix(".")
     if sentence.startswith("If "):
         return _conditional(sentence[3:])
-    if match := EVERYONE.fullmatch(sentence):
-        attributes = match["attributes"].split(", ")
-        first = attributes[0] if sentence.startswith("All ") else _uncapitalised(attributes[0])
-        premises = tuple(Literal(VARIABLE, attribute) for attribute in (first, *attributes[1:]))
+    if match := EVERYONE.fullmatch(_uncapitalised(sentence.removeprefix("All "))):
+        premises = tuple(Literal(VARIABLE, attribute) for attribute in match["attributes"].split(", "))
         return Rule(premises, Literal(VARIABLE, match["attribute"], positive=not match["not"]))
     fact = _clause(sentence)
     if fact.subject == VARIABLE:

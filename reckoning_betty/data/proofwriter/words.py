@@ -32,12 +32,11 @@ def third_person(verb: str) -> str:
 
 def base_form(verb: str) -> str:
     """chases -> chase; the word itself if it is no third person."""
-    for end, instead in (("s", ""), ("es", ""), ("ies", "y")):
-        if verb.endswith(end):
-            base = verb.removesuffix(end) + instead
-            if third_person(base) == verb:
-                return base
-    return verb
+    if re.search(r"(?:[cs]h|[xo]|ss|zz)es$", verb):
+        return verb[:-2]
+    if verb.endswith("ies"):
+        return verb[:-3] + "y"
+    return verb.removesuffix("s")
 
 
 def capitalised(sentence: str) -> str:

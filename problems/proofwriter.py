@@ -7,7 +7,6 @@ from problems.registry import NamedProblem
 from reckoning_betty.config import require
 from reckoning_betty.data.collate import Prompts
 from reckoning_betty.data.proofwriter import (
-    Kind,
     Negation,
     ProofWriterGenerator,
     read_proofwriter,
@@ -31,7 +30,7 @@ class ProofWriterConfig:
     twice is drawn twice as often."""
     test_depths: tuple[int, ...] = (1, 2, 3, 4, 5)
     """Embedded theories: proof depths in the test."""
-    kinds: tuple[Kind, ...] = ("attributes", "relations")
+    kinds: tuple[str, ...] = ("attributes", "relations")
     """Embedded theories: about attributes of people alone, about attributes and relations of animals."""
     negation: Negation = "with"
     """Embedded theories: ``with`` sentences that say what is not so, ``without``, or ``mixed``. Without, "not" in a

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal as OneOf
 from typing import get_args
 
-from reckoning_betty.data.proofwriter.knowledge import Asked, choose, further, negated, read_levels, told
+from reckoning_betty.data.proofwriter.knowledge import Asked, choose, negated, read_levels, told
 from reckoning_betty.data.proofwriter.logic import VARIABLE, Literal, Rule, Sentence
 from reckoning_betty.data.proofwriter.outlines import MOST_ENTITIES, Outline, make_outline, smallest_size
 from reckoning_betty.data.proofwriter.rendering import GENERIC, render, render_fact
@@ -211,9 +211,6 @@ class ProofWriterGenerator:
     ) -> Task:
         flipped = answer == "false" or (answer == "unknown" and rng.random() < 0.5)
         asked = [negated(first) if flipped else first]
-        if self.questions_per_task > 1:
-            knowledge = sum(1 << place for place in places)
-            asked += further(outline.candidates, knowledge, first.hypothesis, self.questions_per_task - 1, rng)
         generic = rng.choice(tuple(GENERIC))
         texts = {
             place: render(sentence, generic, rng.choice(("if", "all", "plain")))
@@ -221,6 +218,9 @@ class ProofWriterGenerator:
             else render_fact(sentence)
             for place, sentence in named.items()
         }
+        if self.questions_per_task > 1:
+            knowledge = sum(1 << place for place in places)
+            asked += outline.further.ask(knowledge, asked[0], self.questions_per_task - 1, rng)
         return told(places, texts.__getitem__, asked, identifier, naming.literal)
 
 

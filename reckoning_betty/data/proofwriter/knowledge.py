@@ -1,15 +1,17 @@
 """Which sentences of a theory become a task's knowledge K, and what is asked about them."""
 
-import functools
 import random
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from reckoning_betty.data.proofwriter.logic import Literal, Rule
+from reckoning_betty.data.proofwriter.logic import Literal, Rule, Theory
 from reckoning_betty.data.proofwriter.prover import Prover, positions
 from reckoning_betty.data.proofwriter.rendering import render_fact
 from reckoning_betty.data.task import Question, Task
 from reckoning_betty.errors import UserError
+
+REMEMBERED = 64
+"""Parts of one theory whose questions are kept."""
 
 
 class Asked(NamedTuple):
@@ -19,10 +21,6 @@ class Asked(NamedTuple):
     answer: str
     hops: int
     relevant: int
-
-
-Candidates = tuple[list[Asked], list[Asked]]
-"""Hypotheses that can be proved, and unknown ones."""
 
 
 def ask(prover: Prover, hypothesis: Literal) -> Asked:
@@ -37,34 +35,54 @@ def negated(asked: Asked) -> Asked:
     return asked._replace(hypothesis=asked.hypothesis.negation, answer=answer)
 
 
-@functools.lru_cache(maxsize=1 << 14)
-def candidates(prover: Prover) -> Candidates:
-    """What a theory's rules are about: all that they conclude, and all unknown that they would conclude of someone."""
-    proved = [ask(prover, literal) for literal, proof in prover.known.items() if proof.depth > 0]
-    conclusions = [sentence.conclusion for sentence in prover.theory if isinstance(sentence, Rule)]
-    about = dict.fromkeys(end.about(entity) for end in conclusions for entity in prover.entities)
-    failing = [ask(prover, literal) for literal in about if not {literal, literal.negation} & prover.known.keys()]
-    return proved, failing
+class Further:
+    """More questions about a part of a theory, found in that part alone and kept for its next visit."""
 
+    def __init__(self, theory: Theory):
+        self.theory = theory
+        self._found: dict[int, tuple[list[Asked], list[Asked]]] = {}
 
-def further(found: Candidates, knowledge: int, first: Literal, count: int, rng: random.Random) -> list[Asked]:
-    """Up to ``count`` more questions whose relevant sentences all lie in ``knowledge``, in random order.
+    def ask(self, knowledge: int, first: Asked, count: int, rng: random.Random) -> list[Asked]:
+        """Up to ``count`` questions besides ``first``: the opposite of it, then others in random order.
 
-    A third of them is unknown, the others are true or false; where K proves little, they are fewer.
-    """
-    proved, failing = (
-        [
+        Of the others a third is unknown, the rest true or false; where ``knowledge`` has too few of one
+        sort, there are fewer of both.
+        """
+        if count == 0:
+            return []
+        if knowledge not in self._found:
+            if len(self._found) > REMEMBERED:
+                self._found.clear()
+            self._found[knowledge] = self._candidates(knowledge)
+        old = (first.hypothesis, first.hypothesis.negation)
+        proved, failing = ([one for one in group if one.hypothesis not in old] for group in self._found[knowledge])
+        unknown = sum(rng.random() < 1 / 3 for _ in range(count - 1))
+        wanted = ((proved, count - 1 - unknown), (failing, unknown))
+        share = min(len(group) / number if number else 1 for group, number in wanted)
+        others = [
             asked
-            for asked in group
-            if not asked.relevant & ~knowledge and asked.hypothesis not in (first, first.negation)
+            for group, number in wanted
+            for asked in rng.sample(group, min(len(group), number, int(share * number + rng.random())))
         ]
-        for group in found
-    )
-    chosen = rng.sample(proved, min(len(proved), -(-2 * count // 3)))
-    unknown = min(len(failing), int(len(chosen) / 2 + rng.random()), count - len(chosen))
-    chosen += rng.sample(failing, unknown)
-    rng.shuffle(chosen)
-    return [negated(asked) if rng.random() < 0.5 else asked for asked in chosen]
+        rng.shuffle(others)
+        return [negated(first), *(negated(asked) if rng.random() < 0.5 else asked for asked in others)]
+
+    def _candidates(self, knowledge: int) -> tuple[list[Asked], list[Asked]]:
+        """What the rules are about: all that they conclude, and what they would conclude of someone, but do not."""
+        places = positions(knowledge)
+        prover = Prover([self.theory[place] for place in places])
+        conclusions = [sentence.conclusion for sentence in prover.theory if isinstance(sentence, Rule)]
+        about = dict.fromkeys(
+            end.about(entity)._replace(positive=True) for end in conclusions for entity in prover.entities
+        )
+        proved = [literal for literal, proof in prover.known.items() if proof.depth > 0]
+        failing = [literal for literal in about if not {literal, literal.negation} & prover.known.keys()]
+
+        def asked(hypothesis: Literal) -> Asked:
+            found = ask(prover, hypothesis)
+            return found._replace(relevant=sum(1 << places[place] for place in positions(found.relevant)))
+
+        return list(map(asked, proved)), list(map(asked, failing))
 
 
 def read_levels(distractors: str) -> tuple[int | None, ...]:

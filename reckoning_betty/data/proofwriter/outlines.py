@@ -5,7 +5,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 
-from reckoning_betty.data.proofwriter.knowledge import Asked, Candidates, ask, candidates
+from reckoning_betty.data.proofwriter.knowledge import Asked, Further, ask
 from reckoning_betty.data.proofwriter.logic import VARIABLE, Literal, Rule, Sentence, entities_of, literals_of
 from reckoning_betty.data.proofwriter.prover import Prover
 from reckoning_betty.data.proofwriter.structures import VERBS, Kind, Structure, matched_structures
@@ -30,9 +30,9 @@ class Outline:
         return entities_of(self.sentences)
 
     @functools.cached_property
-    def candidates(self) -> Candidates:
-        """Further questions."""
-        return candidates(Prover(self.sentences))
+    def further(self) -> Further:
+        """More questions."""
+        return Further(self.sentences)
 
     @functools.cached_property
     def predicates(self) -> tuple[list[str], list[str]]:

@@ -10,16 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from reckoning_betty.data.proofwriter.files import Tables, read_tables
-from reckoning_betty.data.proofwriter.knowledge import (
-    Asked,
-    Candidates,
-    ask,
-    candidates,
-    choose,
-    further,
-    read_levels,
-    told,
-)
+from reckoning_betty.data.proofwriter.knowledge import Asked, Further, ask, choose, read_levels, told
 from reckoning_betty.data.proofwriter.logic import Sentence
 from reckoning_betty.data.proofwriter.parsing import NotUnderstood, parse, parse_fact
 from reckoning_betty.data.proofwriter.prover import Prover
@@ -70,7 +61,9 @@ def read_proofwriter(
     kept |= {puzzle.theory for puzzle in validation}
     train = [puzzle for puzzle in train if puzzle.theory not in kept]
     if not train:
-        raise UserError(f"{source} has no training rows of these depths; give others, or depths=[] for all.")
+        raise UserError(
+            f"{source} has no training rows of the proof depths and relevant sentences asked for; ask for others."
+        )
     if not validation:
         train, validation = _set_aside(train, validation_fraction, seed, source)
     drawing = Drawing(levels, questions_per_task, seed)
@@ -108,6 +101,7 @@ class Puzzle:
 
     sentences: tuple[str, ...]
     prover: Prover
+    further: Further
     asked: Asked
     identifier: str
 
@@ -115,11 +109,6 @@ class Puzzle:
     def theory(self) -> frozenset[Sentence]:
         """What the sentences say."""
         return frozenset(self.prover.theory)
-
-    @functools.cached_property
-    def candidates(self) -> Candidates:
-        """Further questions."""
-        return candidates(self.prover)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +131,7 @@ class Drawing:
         asked = [puzzle.asked]
         if self.questions_per_task > 1:
             knowledge = sum(1 << place for place in places)
-            asked += further(puzzle.candidates, knowledge, puzzle.asked.hypothesis, self.questions_per_task - 1, rng)
+            asked += puzzle.further.ask(knowledge, puzzle.asked, self.questions_per_task - 1, rng)
         return told(places, puzzle.sentences.__getitem__, asked, puzzle.identifier)
 
 
@@ -191,7 +180,7 @@ def _is_wanted(asked: Asked, depths: tuple[int, ...], min_relevant: int) -> bool
 def _puzzle(entry: Entry) -> Puzzle:
     try:
         hypothesis = parse_fact(entry.hypothesis)
-        sentences, prover = _prover(entry.sentences)
+        sentences, prover, further = _read_theory(entry.sentences)
     except NotUnderstood as error:
         raise UserError(
             f"{entry.where}: {str(error)!r} is none of ProofWriter's sentences, such as 'Bob is not cold.', 'The cat "
@@ -203,14 +192,14 @@ def _puzzle(entry: Entry) -> Puzzle:
             f"{entry.where}: the file answers {entry.answer} to {entry.hypothesis!r}, but in an open world its "
             f"sentences make that {asked.answer}; give open-world files (OWA), closed-world ones (CWA) are not read."
         )
-    return Puzzle(sentences, prover, asked, entry.identifier)
+    return Puzzle(sentences, prover, further, asked, entry.identifier)
 
 
 @functools.lru_cache(maxsize=256)
-def _prover(sentences: tuple[str, ...]) -> tuple[tuple[str, ...], Prover]:
+def _read_theory(sentences: tuple[str, ...]) -> tuple[tuple[str, ...], Prover, Further]:
     """The sentences as they are told, and what follows from them; the rows of one theory mostly stand together."""
     theory = tuple(map(parse, sentences))
-    return tuple(_apart(sentence) for sentence in sentences), Prover(theory)
+    return tuple(_apart(sentence) for sentence in sentences), Prover(theory), Further(theory)
 
 
 def _apart(sentence: str) -> str:

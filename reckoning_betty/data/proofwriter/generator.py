@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Literal as OneOf
 from typing import get_args
 
+from tqdm import tqdm
+
 from reckoning_betty.data.proofwriter.knowledge import Asked, choose, negated, read_levels, told
 from reckoning_betty.data.proofwriter.logic import VARIABLE, Literal, Rule, Sentence
 from reckoning_betty.data.proofwriter.outlines import MOST_ENTITIES, Outline, make_outline, smallest_size
@@ -90,7 +92,7 @@ class ProofWriterGenerator:
             raise UserError(f"split is {split!r}, but it must be one of {', '.join(get_args(Split))}.")
         self._check_depth(depth)
         tasks: dict[str, Task] = {}
-        for number in range(count):
+        for number in tqdm(range(count), desc=f"{split} theories of depth {depth}", unit="task", delay=2, leave=False):
             rng = random.Random(f"{self.seed} {split} {depth} {number}")
             answer = ANSWERS[number % len(ANSWERS)]
             levels = read_levels(self.distractors)

@@ -83,13 +83,13 @@ def test_folder_of_folders(tmp_path):
     for depth in (2, 3):
         (tmp_path / f"depth-{depth}").mkdir()
         write(tmp_path / f"depth-{depth}" / "meta-train.jsonl", [meta_row()])
-    with pytest.raises(UserError, match="holds several data sets; give one of its folders depth-2, depth-3"):
+    with pytest.raises(UserError, match=r"holds no ProofWriter files itself; give a folder below it .*depth-2"):
         read_proofwriter(tmp_path)
 
 
 def test_one_theory_is_too_few(tmp_path):
     path = write(tmp_path / "a_train.json", [option_row(1, 1), option_row(1, 2)])
-    with pytest.raises(UserError, match="one training theory only"):
+    with pytest.raises(UserError, match=r"too few training theories \(1\): validation takes one, so 2 are needed"):
         read_proofwriter(path)
 
 

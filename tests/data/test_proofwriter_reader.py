@@ -157,8 +157,8 @@ def test_hub_name(monkeypatch, cache):
     """The configuration after the colon is a column of the hub's rows; without it, what cannot be read is left out."""
     calls = []
 
-    def load_dataset(path):
-        calls.append(path)
+    def load_dataset(path, config):
+        calls.append((path, config))
         return tables(cache)
 
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
@@ -166,10 +166,10 @@ def test_hub_name(monkeypatch, cache):
     assert (len(splits.train.order.tasks), len(splits.validation), len(splits.test)) == (21, 3, 6)
     chosen = read_proofwriter("tasksource/proofwriter:depth-2")
     assert len(chosen.train.order.tasks) == 18
-    assert calls == ["tasksource/proofwriter"] * 2
+    assert calls == [("tasksource/proofwriter", None)] * 2
     with pytest.raises(UserError, match="no rows of 'depth-9'; its configurations are depth-2, depth-3, depth-3ext"):
         read_proofwriter("tasksource/proofwriter:depth-9")
-    with pytest.raises(UserError, match=r"train row 1: 'Bob went home early' is none of ProofWriter's sentences"):
+    with pytest.raises(UserError, match=r"train row 34: 'Bob went home early' is none of ProofWriter's sentences"):
         read_proofwriter("tasksource/proofwriter:depth-3ext-NatLang")
 
 
@@ -179,7 +179,7 @@ def test_folder_saved_by_datasets(tmp_path, cache):
 
 
 def test_hub_out_of_reach(monkeypatch, cache):
-    def load_dataset(path):
+    def load_dataset(path, config):
         raise ConnectionError("Couldn't reach\nthe Hub")
 
     monkeypatch.setattr("datasets.load_dataset", load_dataset)

@@ -1,7 +1,6 @@
 """ProofWriter tasks made on the fly: an endless supply for training, and fixed sets for validation and test."""
 
 import functools
-import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import get_args
 
 from tqdm import tqdm
 
+from reckoning_betty.data.held_out import Split, home_of
 from reckoning_betty.data.proofwriter.knowledge import Asked, choose, negated, read_levels, told
 from reckoning_betty.data.proofwriter.logic import VARIABLE, Literal, Rule, Sentence
 from reckoning_betty.data.proofwriter.outlines import MOST_ENTITIES, Outline, make_outline, smallest_size
@@ -20,7 +20,6 @@ from reckoning_betty.data.task import Splits, Task
 from reckoning_betty.errors import UserError
 
 Negation = OneOf["with", "without", "mixed"]
-Split = OneOf["train", "validation", "test"]
 
 DEPTHS = range(1, 6)
 SIZES = range(6, 31)
@@ -179,7 +178,7 @@ class ProofWriterGenerator:
             naming = self._naming(outline, kind, negation, rng)
             named = {place: naming.sentence(outline.sentences[place]) for place in places}
             key = _key(named.values())
-            if _home(key) == split:
+            if home_of(key) == split:
                 yield key, self._task(outline, first, answer, places, named, naming, rng, identifier)
 
     def _naming(self, outline: Outline, kind: Kind, negation: bool, rng: random.Random) -> "Naming":
@@ -260,9 +259,3 @@ def _meaning(sentence: Sentence) -> str:
         return f"{premises} > {_meaning(sentence.conclusion)}"
     subject, predicate, object_, positive = sentence
     return f"{subject}|{predicate}|{object_}|{positive}"
-
-
-def _home(key: str) -> Split:
-    """The one split of a knowledge set. A fixed hash decides: Python's own differs from process to process."""
-    tenth = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") % 10
-    return "validation" if tenth == 8 else "test" if tenth == 9 else "train"

@@ -1,7 +1,6 @@
 """ProofWriter data as tasks; what is relevant to a question is found by the prover, in every format."""
 
 import functools
-import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +8,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from reckoning_betty.data.proofwriter.files import Tables, read_tables
+from reckoning_betty.data.held_out import fixed_hash, set_aside
+from reckoning_betty.data.proofwriter.files import read_rows
 from reckoning_betty.data.proofwriter.knowledge import Asked, Further, ask, choose, read_levels, told
 from reckoning_betty.data.proofwriter.logic import Sentence
 from reckoning_betty.data.proofwriter.parsing import NotUnderstood, parse, parse_fact
@@ -17,6 +17,7 @@ from reckoning_betty.data.proofwriter.prover import Prover
 from reckoning_betty.data.proofwriter.rendering import render_fact
 from reckoning_betty.data.proofwriter.rows import Entry, read_row
 from reckoning_betty.data.proofwriter.words import ANSWERS, WORD
+from reckoning_betty.data.sources import Tables
 from reckoning_betty.data.task import Splits, StoredTasks, Task
 from reckoning_betty.errors import UserError
 
@@ -48,8 +49,7 @@ def read_proofwriter(
     levels = _check_options(distractors, depths, min_relevant, questions_per_task)
     if not 0 < validation_fraction < 1:
         raise UserError(f"validation_fraction is {validation_fraction}, but it must lie between 0 and 1, such as 0.05.")
-    tables = read_tables(source)
-    tables["train"] = tables["train"] + tables.pop("", [])
+    tables = read_rows(source, unnamed="train")
     if not tables["train"]:
         raise UserError(f"{source} has no training rows; give a folder with a *train* file too, or only evaluate.")
     if not tables["test"]:
@@ -89,8 +89,8 @@ def read_proofwriter_tests(
     The options are those of ``read_proofwriter``, with the same result.
     """
     levels = _check_options(distractors, depths, min_relevant, questions_per_task)
-    tables = read_tables(source)
-    rows = tables["test"] or tables["validation"] or tables["train"] or tables[""]
+    tables = read_rows(source, unnamed="test")
+    rows = tables["test"] or tables["validation"] or tables["train"]
     puzzles = _puzzles({"test": rows}, depths, min_relevant)["test"]
     return Drawing(levels, questions_per_task, seed).fixed(puzzles)
 
@@ -211,18 +211,11 @@ def _set_aside(
     puzzles: list[Puzzle], fraction: float, seed: int, source: str | Path
 ) -> tuple[list[Puzzle], list[Puzzle]]:
     """Split into training and validation by the hashes of the theories, at least one theory to each side."""
-    hashes = {theory: _theory_hash(theory, seed) for theory in {puzzle.theory for puzzle in puzzles}}
-    if len(hashes) < 2:
-        raise UserError(f"{source} has one training theory only, two are needed: validation takes one of them.")
-    count = min(max(1, round(fraction * len(hashes))), len(hashes) - 1)
-    aside = set(sorted(hashes, key=hashes.__getitem__)[:count])
-    validation = [puzzle for puzzle in puzzles if puzzle.theory in aside]
-    return [puzzle for puzzle in puzzles if puzzle.theory not in aside], validation
-
-
-def _theory_hash(theory: frozenset[Sentence], seed: int) -> str:
-    """Equal for the same sentences in any order, in every process."""
-    return hashlib.sha256("\n".join((str(seed), *sorted(map(str, theory)))).encode()).hexdigest()
+    theories = {puzzle.theory for puzzle in puzzles}
+    hashes = {theory: fixed_hash(str(seed), *sorted(map(str, theory))) for theory in theories}
+    aside = set_aside(hashes.values(), {"validation": fraction}, source, "theories")["validation"]
+    validation = [puzzle for puzzle in puzzles if hashes[puzzle.theory] in aside]
+    return [puzzle for puzzle in puzzles if hashes[puzzle.theory] not in aside], validation
 
 
 def _vocabulary(puzzles: Sequence[Puzzle]) -> list[str]:

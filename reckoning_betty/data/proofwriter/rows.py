@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from reckoning_betty.data.proofwriter.files import Row
 from reckoning_betty.data.proofwriter.parsing import split_sentences
 from reckoning_betty.data.proofwriter.words import ANSWERS
+from reckoning_betty.data.sources import Row
 from reckoning_betty.errors import UserError
 
 

@@ -110,8 +110,10 @@ class Answerer:
             prompts = encoder.question_prompts(tasks, with_facts=in_prompt)
             ends = encoder.end, encoder.pad, encoder.device, encoder.max_tokens
             answers = greedy(logits_of, prompts, self.max_answer_tokens, *ends)
-            prompts = [[*prompt, *answer, encoder.end] for prompt, answer in zip(prompts, answers, strict=True)]
-            recalled = greedy(logits_of, prompts, self.max_recall_tokens, *ends)
+            recalled: list[list[int]] = [[] for _ in answers]
+            if self.max_recall_tokens:
+                prompts = [[*prompt, *answer, encoder.end] for prompt, answer in zip(prompts, answers, strict=True)]
+                recalled = greedy(logits_of, prompts, self.max_recall_tokens, *ends)
         return self._text_of(answers), [encoder.prompts.recalled(text) for text in self._text_of(recalled)], nll, losses
 
     def _text_of(self, rows: list[list[int]]) -> list[str]:

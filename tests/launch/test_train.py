@@ -306,8 +306,9 @@ def test_every_run_config_loads(problem, file):
     assert load_config(problem, find_problem(problem).data_config, file, ["seed=7"]).seed == 7
 
 
-def test_every_config_is_of_a_problem_or_of_a_launcher():
+def test_every_config_is_of_a_problem_a_launcher_or_an_experiment():
     found = set((ROOT / "engine_configs").rglob("*.y*ml"))
     launchers = {file for name in LAUNCHERS for file in (ROOT / "engine_configs" / name).rglob("*.yaml")}
-    assert found == launchers | {file for _, file in CONFIGS}
+    experiments = set((ROOT / "engine_configs" / "reproduce").glob("*.yaml"))
+    assert found == launchers | experiments | {file for _, file in CONFIGS}
     assert ("clutrr", find_problem("clutrr").default_config) in CONFIGS

@@ -43,9 +43,10 @@ def collect(directory: Directory, comparison: Comparison) -> dict[str, Any]:
 
 
 def _trained_hops(comparison: Comparison) -> list[str]:
-    """Those of the validation questions, as tables name them; test may have longer ones."""
+    """Those of the validation questions that the test has too, as tables name them; all of the test's if none is."""
     splits = comparison.splits(comparison.seeds[0])
-    return [str(hops) for hops in sorted({task.questions[0].hops for task in splits.validation})]
+    trained, tested = ({task.questions[0].hops for task in tasks} for tasks in (splits.validation, splits.test))
+    return [str(hops) for hops in sorted(trained & tested or tested)]
 
 
 def _summary(runs: list[dict[str, Any]], trained_hops: list[str]) -> dict[str, Any]:

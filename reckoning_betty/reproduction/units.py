@@ -4,15 +4,15 @@ A unit that is done is never run again; one that was stopped goes on from its la
 """
 
 import hashlib
+import json
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
 from tqdm import tqdm
 
 from reckoning_betty.config import RunConfig
@@ -39,8 +39,15 @@ class Unit:
 
     @property
     def identity(self) -> str:
-        """Equal for equal configs."""
-        text = OmegaConf.to_yaml(OmegaConf.structured(self.config))
+        """Equal for equal configs. What has its default is left out, so that new options leave old runs their names."""
+        config, kinds = self.config, (self.config.problem, self.config.hypergradient)
+        default = RunConfig(
+            problem=config.problem,
+            data=type(config.data)(),
+            hypergradient=config.hypergradient,
+            hypergradient_options=type(config.hypergradient_options)(),
+        )
+        text = json.dumps([*kinds, _changed(asdict(config), asdict(default))], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
     @property
@@ -129,6 +136,17 @@ def _stop(processes: Sequence[subprocess.Popen]) -> None:
         process.send_signal(signal.SIGINT)  # saves its state after the step
     for process in processes:
         process.wait()
+
+
+def _changed(given: dict[str, Any], default: dict[str, Any]) -> dict[str, Any]:
+    """The entries of ``given`` that ``default`` has not, or has otherwise."""
+    found = {}
+    for key, value in given.items():
+        known = default.get(key)
+        if value != known:
+            both = isinstance(value, dict) and isinstance(known, dict)
+            found[key] = _changed(value, known) if both else value
+    return found
 
 
 Resolve = Callable[[dict[str, Any]], RunConfig]

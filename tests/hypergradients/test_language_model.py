@@ -163,7 +163,7 @@ def plain(case, moves, apply_inverse, optimizer=descent):
     theta = {name: p.detach().clone().requires_grad_() for name, p in case.model.named_parameters()}
     moving, still = [n for n in theta if moves(n)], [n for n in theta if not moves(n)]
     for task in range(len(outer.tasks)):
-        facts, questions = of_task(outer.knowledge.facts, task), of_task(outer.questions, task)
+        facts, questions = of_task(outer.knowledge.facts, task), of_task(outer.asked.answers, task)
 
         def recall(phi, rows, facts=facts):
             logits = OneTask(case.model, {**theta, **phi}).logits(facts.inputs)

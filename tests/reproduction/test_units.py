@@ -2,13 +2,14 @@
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import make_dataclass, replace
 
 import pytest
 import yaml
 from made_up import SIZE
 
 from problems import find_problem
+from problems.clutrr import ClutrrConfig
 from reckoning_betty.config_io import load_values
 from reckoning_betty.errors import UserError
 from reckoning_betty.reproduction import units as units_module
@@ -60,6 +61,24 @@ def calls(root):
 def test_equal_configs_are_one_unit(tmp_path):
     assert unit(tmp_path, seed=1).identity == unit(tmp_path, seed=1, inner={"steps": 4}).identity  # 4 is the default
     assert unit(tmp_path, seed=1).identity != unit(tmp_path, seed=2).identity
+    truncated = unit(tmp_path, hypergradient="truncated")
+    assert truncated.identity != unit(tmp_path).identity
+    assert (
+        truncated.identity
+        != unit(tmp_path, hypergradient="truncated", hypergradient_options={"last_steps": 2}).identity
+    )
+
+
+def test_a_new_option_leaves_old_runs_their_names(tmp_path):
+    before = unit(tmp_path, data={"num_names": 30}, inner={"steps": 5}).identity
+    wider = make_dataclass("Wider", [("new", int, 0)], bases=(ClutrrConfig,), frozen=True, kw_only=True)
+
+    def named(**data):
+        values = {"problem": "clutrr", "data": {"num_names": 30} | data, "inner": {"steps": 5}}
+        return Unit(load_values("clutrr", wider, values, "a test"), tmp_path).identity
+
+    assert named() == before
+    assert named(new=1) != before
 
 
 def test_each_is_run_once(tmp_path, train):

@@ -3,7 +3,7 @@
 import functools
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -12,6 +12,7 @@ from reckoning_betty.data.clutrr.family import Family, grow_family
 from reckoning_betty.data.clutrr.kinship import DERIVABLE, FEMALE, MALE
 from reckoning_betty.data.clutrr.names import name_pools
 from reckoning_betty.data.clutrr.stories import NOISE_PEOPLE, Noise, Story, tell_story
+from reckoning_betty.data.curriculum import lengths_at, refuse_impossible_curriculum
 from reckoning_betty.data.held_out import Split, home_of
 from reckoning_betty.data.task import Question, Splits, Task
 from reckoning_betty.errors import UserError
@@ -44,6 +45,7 @@ class ClutrrGenerator:
     num_names: size of the pool of names, half men's and half women's.
     unseen_names: the test has a pool of its own, of the same size.
     questions_per_task: further questions, after the first one, ask about people in between, as far as there are any.
+    curriculum_steps: training starts with the shortest stories, and has all ``hops`` from this outer step on.
     """
 
     hops: tuple[int, ...] = (2, 3)
@@ -52,6 +54,7 @@ class ClutrrGenerator:
     num_names: int = 20
     unseen_names: bool = False
     questions_per_task: int = 1
+    curriculum_steps: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -61,6 +64,7 @@ class ClutrrGenerator:
             raise UserError(f"form is {self.form!r}, but it must be one of {', '.join(get_args(Form))}.")
         if self.questions_per_task < 1:
             raise UserError(f"questions_per_task is {self.questions_per_task}, but it must be 1 or more.")
+        refuse_impossible_curriculum(self.curriculum_steps)
         name_pools(self.num_names, unseen=self.unseen_names)
         if not self.hops:
             raise UserError("hops is empty, but it must name at least one number from 2 to 10, such as 2,3.")
@@ -69,7 +73,8 @@ class ClutrrGenerator:
 
     def draw(self, step: int, count: int) -> list[Task]:
         """The ``count`` training tasks of outer step ``step``."""
-        return [self._drawn(step, index) for index in range(count)]
+        hops = lengths_at(step, self.hops, self.curriculum_steps)
+        return [self._drawn(step, index, hops) for index in range(count)]
 
     def stories(self, split: Split, hops: int, count: int) -> list[Task]:
         """``count`` different stories of one split with this number of hops; the first ones do not depend on ``count``.
@@ -127,14 +132,14 @@ class ClutrrGenerator:
                 f"people; give num_names={people} or more."
             )
 
-    def _drawn(self, step: int, index: int) -> Task:
+    def _drawn(self, step: int, index: int, hops: Sequence[int]) -> Task:
         rng = random.Random(f"{self.seed} draw {step} {index}")
-        attempts = self._attempts("train", rng, self.hops)
+        attempts = self._attempts("train", rng, hops)
         story, names = next((story, names) for _, home, story, names in attempts if home == "train")
         return self._task(story, names, rng, f"clutrr-train-seed{self.seed}-step{step}-{index}")
 
     def _attempts(
-        self, split: Split, rng: random.Random, hops: tuple[int, ...]
+        self, split: Split, rng: random.Random, hops: Sequence[int]
     ) -> Iterator[tuple[str, Split, Story, dict[int, str]]]:
         """Endless stories with the names for ``split``, each with its key and the split that it belongs to."""
         train_pool, test_pool = name_pools(self.num_names, unseen=self.unseen_names)

@@ -2,13 +2,14 @@
 
 import functools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal as OneOf
 from typing import get_args
 
 from tqdm import tqdm
 
+from reckoning_betty.data.curriculum import lengths_at, refuse_impossible_curriculum
 from reckoning_betty.data.held_out import Split, home_of
 from reckoning_betty.data.proofwriter.knowledge import Asked, choose, negated, read_levels, told
 from reckoning_betty.data.proofwriter.logic import VARIABLE, Literal, Rule, Sentence
@@ -46,6 +47,7 @@ class ProofWriterGenerator:
     sentences: size of the theories, from which distractors are taken.
     num_names: size of the pools of people and of animals.
     questions_per_task: further questions, after the first one, are about the same sentences.
+    curriculum_steps: training starts with the shortest proofs, and has all ``depths`` from this outer step on.
     """
 
     depths: tuple[int, ...] = (1, 2)
@@ -55,10 +57,12 @@ class ProofWriterGenerator:
     sentences: int = 16
     num_names: int = 8
     questions_per_task: int = 1
+    curriculum_steps: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
         read_levels(self.distractors)
+        refuse_impossible_curriculum(self.curriculum_steps)
         for key, allowed in (("negation", get_args(Negation)), ("kinds", get_args(Kind))):
             for given in self.kinds if key == "kinds" else (self.negation,):
                 if given not in allowed:
@@ -79,7 +83,8 @@ class ProofWriterGenerator:
 
     def draw(self, step: int, count: int) -> list[Task]:
         """The ``count`` training tasks of outer step ``step``."""
-        return [self._drawn(step, index) for index in range(count)]
+        depths = lengths_at(step, self.depths, self.curriculum_steps)
+        return [self._drawn(step, index, depths) for index in range(count)]
 
     def theories(self, split: Split, depth: int, count: int) -> list[Task]:
         """``count`` different tasks of one split with this proof depth, each about a theory of its own.
@@ -142,9 +147,9 @@ class ProofWriterGenerator:
         if self.sentences < min(sizes):
             raise UserError(f"sentences is {self.sentences}, but depth {depth} needs {min(sizes)} or more.")
 
-    def _drawn(self, step: int, index: int) -> Task:
+    def _drawn(self, step: int, index: int, depths: Sequence[int]) -> Task:
         rng = random.Random(f"{self.seed} draw {step} {index}")
-        depth = rng.choice(self.depths)
+        depth = rng.choice(depths)
         outline = self._stored_outline(*self._sort(depth, rng), depth, rng.randrange(OUTLINES))
         identifier = f"proofwriter-train-seed{self.seed}-step{step}-{index}"
         answer, level = rng.choice(ANSWERS), rng.choice(read_levels(self.distractors))

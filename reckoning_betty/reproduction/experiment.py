@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from omegaconf import OmegaConf
 
+from reckoning_betty.config import RunConfig, TrainingConfig
 from reckoning_betty.errors import UserError
 from reckoning_betty.reproduction.runtime import RuntimeSize
 
@@ -15,6 +16,8 @@ Values = dict[str, Any]
 
 NONE = "none"
 """In ``Size.tuned_as``: the arm is as its values say."""
+
+TRAINING_SECTIONS = tuple(item.name for item in fields(RunConfig) if item.type is TrainingConfig)
 
 Measure = Literal["label_accuracy", "exact", "precision", "recall"]
 
@@ -46,6 +49,9 @@ class Claim:
 class Size:
     """How an experiment is run on some kind of machine.
 
+    A run config's section of a method may have ``tasks`` in place of ``steps``: so many tasks are then seen, however
+    many a step takes.
+
     Args:
         seeds: of every run; a table's mean and spread are over them.
         base: run config of all.
@@ -53,7 +59,7 @@ class Size:
         arms: what is compared, by its name; laid over the setting.
         trials: for each arm what is tried, as many times for every arm; laid over the arm. Empty for none.
         trial: laid over all trials, such as fewer steps.
-        tuned_on: the setting of the trials; empty where each setting has its own.
+        tuned_on: for a setting without trials of its own the setting whose choice it takes.
         tuned_as: arms without trials of their own, and the arm whose choice they take; ``none`` for none.
     """
 
@@ -63,13 +69,18 @@ class Size:
     arms: dict[str, Values]
     trials: dict[str, list[Values]] = field(default_factory=dict)
     trial: Values = field(default_factory=dict)
-    tuned_on: str = ""
+    tuned_on: dict[str, str] = field(default_factory=dict)
     tuned_as: dict[str, str] = field(default_factory=dict)
 
     def values(self, setting: str, arm: str, *more: Values) -> Values:
         """The run config of an arm in a setting, with ``more`` laid over it."""
         layers = (self.base, self.settings[setting], self.arms[arm], *more)
-        return OmegaConf.to_container(OmegaConf.merge(*map(OmegaConf.create, layers)))
+        merged = OmegaConf.to_container(OmegaConf.merge(*map(OmegaConf.create, layers)))
+        return merged | {key: _in_steps(merged[key]) for key in TRAINING_SECTIONS if key in merged}
+
+    def tuned_setting(self, setting: str) -> str:
+        """Where the choice of a setting is made."""
+        return self.tuned_on.get(setting, setting)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,5 +170,13 @@ def _check(size: Size, where: str) -> None:
     strange = [arm for arm in named if arm not in size.arms]
     if strange:
         raise UserError(f"{where}: there is no arm '{strange[0]}'; the arms are {', '.join(size.arms)}.")
-    if size.tuned_on and size.tuned_on not in size.settings:
-        raise UserError(f"{where}: tuned_on is {size.tuned_on!r}; the settings are {', '.join(size.settings)}.")
+    for setting in [setting for pair in size.tuned_on.items() for setting in pair]:
+        if setting not in size.settings:
+            raise UserError(f"{where}: tuned_on has {setting!r}; the settings are {', '.join(size.settings)}.")
+
+
+def _in_steps(section: Values) -> Values:
+    if "tasks" not in section:
+        return section
+    steps = section["tasks"] // section.get("tasks_per_step", TrainingConfig().tasks_per_step)
+    return {key: value for key, value in section.items() if key != "tasks"} | {"steps": max(1, steps)}

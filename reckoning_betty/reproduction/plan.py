@@ -32,7 +32,7 @@ class Plan:
         size = self.size
         return [
             self._trial(setting, arm, values)
-            for setting in ([size.tuned_on] if size.tuned_on else size.settings)
+            for setting in dict.fromkeys(map(size.tuned_setting, size.settings))
             for arm in size.arms
             for values in size.trials.get(arm, [])
         ]
@@ -55,7 +55,7 @@ class Plan:
                     yield setting, arm, seed, self._unit(setting, arm, values, {"seed": seed})
 
     def _trial(self, setting: str, arm: str, values: Values) -> Unit:
-        return self._unit(self.size.tuned_on or setting, arm, values, self.size.trial, {"seed": TRIAL_SEED})
+        return self._unit(self.size.tuned_setting(setting), arm, values, self.size.trial, {"seed": TRIAL_SEED})
 
     def _unit(self, setting: str, arm: str, *more: Values) -> Unit:
         return Unit(self.resolve(self.size.values(setting, arm, *more)), self.root)

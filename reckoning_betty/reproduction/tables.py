@@ -61,19 +61,20 @@ def _claims(experiment: Experiment, results: Results) -> str:
 
 
 def _trials(results: Results) -> str:
-    rows = []
+    rows, elsewhere = [], results.content["config"]["tuned_on"]
     for chosen in results.content["chosen"]:
+        if chosen["setting"] in elsewhere:
+            continue
         for trial in chosen["trials"]:
             mark = "chosen" if trial["values"] == chosen["values"] else ""
             told = ", ".join(f"{key}={value}" for key, value in _flat(trial["values"]))
             rows.append([chosen["setting"], chosen["arm"], told, NUMBER.format(100 * trial["validation"]), mark])
     if not rows:
         return ""
-    where = results.content["config"]["tuned_on"]
-    if where:
-        rows = [[where, *row[1:]] for row in rows if row[0] == results.settings[0]]
     text = table(["setting", "arm", "tried", "validation", ""], rows)
-    return f"Trials, chosen on validation, with a seed of their own:\n\n{text}"
+    taken = "; ".join(f"{setting} takes {other}'s" for setting, other in elsewhere.items())
+    told = f" ({taken})" if taken else ""
+    return f"Trials, chosen on validation, with a seed of their own{told}:\n\n{text}"
 
 
 def _costs(results: Results) -> str:

@@ -29,6 +29,17 @@ def test_layers_are_laid_over_each_other(tmp_path):
     assert size.values("short", "ours")["inner"] == {"steps": 2}
 
 
+def test_tasks_stand_for_as_many_steps_as_they_take(tmp_path):
+    size = loaded(tmp_path).size("small")
+
+    def steps(**section):
+        return size.values("long", "theirs", {"in_context": section})["in_context"]
+
+    assert steps(tasks=960, tasks_per_step=32) == {"tasks_per_step": 32, "steps": 30}
+    assert steps(tasks=960) == {"steps": 60}  # 16 is the default
+    assert size.values("long", "ours", {"data": {"tasks": [1]}})["data"]["tasks"] == [1]  # bAbI's
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -41,7 +52,10 @@ def test_layers_are_laid_over_each_other(tmp_path):
             r"every arm has as many trials as the others, but there are ours 1, theirs 0",
         ),
         ({"sizes": {"small": SIZE | {"trials": {"his": []}}}}, r"there is no arm 'his'; the arms are ours, theirs"),
-        ({"sizes": {"small": SIZE | {"tuned_on": "far"}}}, r"tuned_on is 'far'; the settings are short, long"),
+        (
+            {"sizes": {"small": SIZE | {"tuned_on": {"long": "far"}}}},
+            r"tuned_on has .far.; the settings are sh",
+        ),
     ],
 )
 def test_a_file_that_is_not_as_it_should_be_is_refused(changes, says, tmp_path):

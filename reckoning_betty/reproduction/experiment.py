@@ -60,6 +60,7 @@ class Size:
         trials: for each arm what is tried, as many times for every arm; laid over the arm. Empty for none.
         trial: laid over all trials, such as fewer steps.
         tuned_on: for a setting without trials of its own the setting whose choice it takes.
+        hops: for a setting the tests that count where all are asked for; those of training where there are longer ones.
         tuned_as: arms without trials of their own, and the arm whose choice they take; ``none`` for none.
     """
 
@@ -71,6 +72,7 @@ class Size:
     trial: Values = field(default_factory=dict)
     tuned_on: dict[str, str] = field(default_factory=dict)
     tuned_as: dict[str, str] = field(default_factory=dict)
+    hops: dict[str, list[int]] = field(default_factory=dict)
 
     def values(self, setting: str, arm: str, *more: Values) -> Values:
         """The run config of an arm in a setting, with ``more`` laid over it."""
@@ -170,9 +172,10 @@ def _check(size: Size, where: str) -> None:
     strange = [arm for arm in named if arm not in size.arms]
     if strange:
         raise UserError(f"{where}: there is no arm '{strange[0]}'; the arms are {', '.join(size.arms)}.")
-    for setting in [setting for pair in size.tuned_on.items() for setting in pair]:
+    named = {"tuned_on": [setting for pair in size.tuned_on.items() for setting in pair], "hops": size.hops}
+    for key, setting in [(key, setting) for key, settings in named.items() for setting in settings]:
         if setting not in size.settings:
-            raise UserError(f"{where}: tuned_on has {setting!r}; the settings are {', '.join(size.settings)}.")
+            raise UserError(f"{where}: {key} has {setting!r}; the settings are {', '.join(size.settings)}.")
 
 
 def _in_steps(section: Values) -> Values:

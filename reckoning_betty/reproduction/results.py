@@ -81,8 +81,12 @@ class Results:
         return sorted({int(hops) for row in rows for hops in row["label_accuracy"]})
 
     def values(self, setting: str, arm: str, measure: Measure, hops: Sequence[int] = ()) -> list[float]:
-        """The measure on test of each seed: over all questions, or the mean over some numbers of ``hops``."""
-        return [100 * _value(row, measure, hops) for row in self.rows(setting, arm)]
+        """The measure on test of each seed: over all questions, or the mean over some numbers of ``hops``.
+
+        Without ``hops``, those that the setting counts (``Size.hops``).
+        """
+        counted = hops or self.content["config"]["hops"].get(setting, [])
+        return [100 * _value(row, measure, counted) for row in self.rows(setting, arm)]
 
     def mean(self, setting: str, arm: str, measure: Measure, hops: Sequence[int] = ()) -> float:
         """Over the seeds."""

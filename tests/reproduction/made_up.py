@@ -10,6 +10,7 @@ SIZE = {
     "trials": {"ours": [{"inner": {"steps": 3}}, {"inner": {"steps": 4}}], "theirs": [{}, {"seed": 5}]},
     "trial": {"save_every": 7},
     "tuned_on": {"long": "short"},
+    "hops": {},
 }
 
 ACCURACY = {("short", "ours"): (0.9, 1.0), ("short", "theirs"): (0.8, 0.8), ("long", "ours"): (0.6, 0.7)}

@@ -56,6 +56,7 @@ def test_tasks_stand_for_as_many_steps_as_they_take(tmp_path):
             {"sizes": {"small": SIZE | {"tuned_on": {"long": "far"}}}},
             r"tuned_on has .far.; the settings are sh",
         ),
+        ({"sizes": {"small": SIZE | {"hops": {"far": [2]}}}}, r"hops has 'far'; the settings are short, long"),
     ],
 )
 def test_a_file_that_is_not_as_it_should_be_is_refused(changes, says, tmp_path):

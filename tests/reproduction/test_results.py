@@ -32,6 +32,14 @@ def test_values_are_over_all_questions_or_some_hops():
     assert RESULTS.hops("short") == [2, 10]
 
 
+def test_a_setting_counts_its_own_hops_where_all_are_asked_for():
+    config = RESULTS.content["config"] | {"hops": {"short": [10]}}
+    results = Results(RESULTS.content | {"config": config})
+    assert results.values("short", "ours", "label_accuracy") == pytest.approx([90.0, 100.0])
+    assert results.values("short", "ours", "label_accuracy", [2]) == [100.0, 100.0]
+    assert results.values("long", "ours", "label_accuracy") == RESULTS.values("long", "ours", "label_accuracy")
+
+
 def test_spread_is_the_standard_deviation_of_a_sample():
     assert spread([1.0, 2.0, 4.0]) == pytest.approx(torch.tensor([1.0, 2.0, 4.0]).std().item())
     assert spread([3.0]) == 0.0

@@ -23,8 +23,8 @@ class ClutrrConfig:
     """Embedded stories: chain lengths in training and validation; one given twice is drawn twice as often."""
     test_hops: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8, 9, 10)
     """Embedded stories: chain lengths in the test."""
-    curriculum_steps: int = 0
-    """Embedded stories: training starts with the shortest and has all lengths from this outer step on; 0 for none."""
+    curriculum_tasks: int = 0
+    """Embedded stories: training starts with the shortest and has all lengths after so many tasks; 0 for none."""
     noise: Noise = "none"
     """Embedded stories: distractors."""
     num_names: int = 20
@@ -83,7 +83,7 @@ def _generator(options: ClutrrConfig, seed: int) -> ClutrrGenerator:
         num_names=options.num_names,
         unseen_names=options.unseen_names,
         questions_per_task=options.questions_per_task,
-        curriculum_steps=options.curriculum_steps,
+        curriculum_tasks=options.curriculum_tasks,
         seed=seed,
     )
     for hops in options.test_hops:

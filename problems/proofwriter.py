@@ -30,8 +30,8 @@ class ProofWriterConfig:
     twice is drawn twice as often."""
     test_depths: tuple[int, ...] = (1, 2, 3, 4, 5)
     """Embedded theories: proof depths in the test."""
-    curriculum_steps: int = 0
-    """Embedded theories: training starts with the shortest proofs and has all from this outer step on; 0 for none."""
+    curriculum_tasks: int = 0
+    """Embedded theories: training starts with the shortest proofs and has all after so many tasks; 0 for none."""
     kinds: tuple[str, ...] = ("attributes", "relations")
     """Embedded theories: about attributes of people alone, about attributes and relations of animals."""
     negation: Negation = "with"
@@ -106,7 +106,7 @@ def _generator(options: ProofWriterConfig, seed: int) -> ProofWriterGenerator:
         sentences=options.sentences,
         num_names=options.num_names,
         questions_per_task=options.questions_per_task,
-        curriculum_steps=options.curriculum_steps,
+        curriculum_tasks=options.curriculum_tasks,
         seed=seed,
     )
     for depth in options.test_depths:

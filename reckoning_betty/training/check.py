@@ -5,6 +5,7 @@ from typing import Any
 
 from reckoning_betty.config import RunConfig, has_facts_in_prompt, has_inner_level
 from reckoning_betty.data.collate import Prompts, TaskEncoder
+from reckoning_betty.data.curriculum import LATE_STEP
 from reckoning_betty.data.sanity import as_seen_by
 from reckoning_betty.data.task import Splits
 from reckoning_betty.errors import require
@@ -28,7 +29,7 @@ def check_model(config: RunConfig, splits: Splits, prompts: Prompts, build_level
     size = config.evaluation.tasks_per_batch
     for method in config.methods:
         fixed = [(as_seen_by(method, tasks), False) for tasks in (splits.validation, splits.test) if tasks]
-        drawn = splits.train.draw(0, config.training(method).tasks_per_step)
+        drawn = splits.train.draw(LATE_STEP, config.training(method).tasks_per_step)
         for tasks, training in [*fixed, (drawn, True)]:
             recall = training and config.effective_knowledge_weight > 0
             for batch in (tasks[start : start + size] for start in range(0, len(tasks), size)):

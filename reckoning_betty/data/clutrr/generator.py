@@ -12,7 +12,7 @@ from reckoning_betty.data.clutrr.family import Family, grow_family
 from reckoning_betty.data.clutrr.kinship import DERIVABLE, FEMALE, MALE
 from reckoning_betty.data.clutrr.names import name_pools
 from reckoning_betty.data.clutrr.stories import NOISE_PEOPLE, Noise, Story, tell_story
-from reckoning_betty.data.curriculum import lengths_at, refuse_impossible_curriculum
+from reckoning_betty.data.curriculum import lengths_after, refuse_impossible_curriculum
 from reckoning_betty.data.held_out import Split, home_of
 from reckoning_betty.data.task import Question, Splits, Task
 from reckoning_betty.errors import UserError
@@ -45,7 +45,7 @@ class ClutrrGenerator:
     num_names: size of the pool of names, half men's and half women's.
     unseen_names: the test has a pool of its own, of the same size.
     questions_per_task: further questions, after the first one, ask about people in between, as far as there are any.
-    curriculum_steps: training starts with the shortest stories, and has all ``hops`` from this outer step on.
+    curriculum_tasks: training starts with the shortest stories, and has all ``hops`` after so many tasks.
     """
 
     hops: tuple[int, ...] = (2, 3)
@@ -54,7 +54,7 @@ class ClutrrGenerator:
     num_names: int = 20
     unseen_names: bool = False
     questions_per_task: int = 1
-    curriculum_steps: int = 0
+    curriculum_tasks: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -64,7 +64,7 @@ class ClutrrGenerator:
             raise UserError(f"form is {self.form!r}, but it must be one of {', '.join(get_args(Form))}.")
         if self.questions_per_task < 1:
             raise UserError(f"questions_per_task is {self.questions_per_task}, but it must be 1 or more.")
-        refuse_impossible_curriculum(self.curriculum_steps)
+        refuse_impossible_curriculum(self.curriculum_tasks)
         name_pools(self.num_names, unseen=self.unseen_names)
         if not self.hops:
             raise UserError("hops is empty, but it must name at least one number from 2 to 10, such as 2,3.")
@@ -73,7 +73,7 @@ class ClutrrGenerator:
 
     def draw(self, step: int, count: int) -> list[Task]:
         """The ``count`` training tasks of outer step ``step``."""
-        hops = lengths_at(step, self.hops, self.curriculum_steps)
+        hops = lengths_after(step * count, self.hops, self.curriculum_tasks)
         return [self._drawn(step, index, hops) for index in range(count)]
 
     def stories(self, split: Split, hops: int, count: int) -> list[Task]:

@@ -9,7 +9,7 @@ from typing import get_args
 
 from tqdm import tqdm
 
-from reckoning_betty.data.curriculum import lengths_at, refuse_impossible_curriculum
+from reckoning_betty.data.curriculum import lengths_after, refuse_impossible_curriculum
 from reckoning_betty.data.held_out import Split, home_of
 from reckoning_betty.data.proofwriter.knowledge import Asked, choose, negated, read_levels, told
 from reckoning_betty.data.proofwriter.logic import VARIABLE, Literal, Rule, Sentence
@@ -47,7 +47,7 @@ class ProofWriterGenerator:
     sentences: size of the theories, from which distractors are taken.
     num_names: size of the pools of people and of animals.
     questions_per_task: further questions, after the first one, are about the same sentences.
-    curriculum_steps: training starts with the shortest proofs, and has all ``depths`` from this outer step on.
+    curriculum_tasks: training starts with the shortest proofs, and has all ``depths`` after so many tasks.
     """
 
     depths: tuple[int, ...] = (1, 2)
@@ -57,12 +57,12 @@ class ProofWriterGenerator:
     sentences: int = 16
     num_names: int = 8
     questions_per_task: int = 1
-    curriculum_steps: int = 0
+    curriculum_tasks: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
         read_levels(self.distractors)
-        refuse_impossible_curriculum(self.curriculum_steps)
+        refuse_impossible_curriculum(self.curriculum_tasks)
         for key, allowed in (("negation", get_args(Negation)), ("kinds", get_args(Kind))):
             for given in self.kinds if key == "kinds" else (self.negation,):
                 if given not in allowed:
@@ -83,7 +83,7 @@ class ProofWriterGenerator:
 
     def draw(self, step: int, count: int) -> list[Task]:
         """The ``count`` training tasks of outer step ``step``."""
-        depths = lengths_at(step, self.depths, self.curriculum_steps)
+        depths = lengths_after(step * count, self.depths, self.curriculum_tasks)
         return [self._drawn(step, index, depths) for index in range(count)]
 
     def theories(self, split: Split, depth: int, count: int) -> list[Task]:

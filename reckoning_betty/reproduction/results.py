@@ -80,6 +80,15 @@ class Results:
         rows = [row for row in self.content["rows"] if row["setting"] == setting]
         return sorted({int(hops) for row in rows for hops in row["label_accuracy"]})
 
+    def answers(self, setting: str) -> list[str]:
+        """The different right answers of the setting's tests."""
+        rows = [row for row in self.content["rows"] if row["setting"] == setting]
+        return sorted({answer for row in rows for answer in row["label_accuracy_by_answer"]})
+
+    def of_answer(self, setting: str, arm: str, answer: str) -> list[float]:
+        """Label accuracy of each seed over the tests whose right answer this is."""
+        return [100 * row["label_accuracy_by_answer"][answer]["label_accuracy"] for row in self.rows(setting, arm)]
+
     def values(self, setting: str, arm: str, measure: Measure, hops: Sequence[int] = ()) -> list[float]:
         """The measure on test of each seed: over all questions, or the mean over some numbers of ``hops``.
 

@@ -8,6 +8,9 @@ from reckoning_betty.reproduction.results import Results, spread
 
 NUMBER = "{:.1f}"
 
+CLASSES = 4
+"""Different answers up to which a setting has its accuracy by answer in a table."""
+
 
 def markdown(experiment: Experiment, results: Results) -> str:
     """The heading, the table beside the paper's numbers, the claims with their verdicts, the trials and the costs."""
@@ -15,6 +18,7 @@ def markdown(experiment: Experiment, results: Results) -> str:
         f"## {experiment.title}",
         experiment.source.strip(),
         _accuracy(experiment, results),
+        _by_answer(experiment, results),
         _claims(experiment, results),
         experiment.reading.strip(),
         _trials(results),
@@ -29,6 +33,8 @@ def _accuracy(experiment: Experiment, results: Results) -> str:
     tests = sorted({hops for setting in results.settings for hops in results.hops(setting)})
     by_hops = len(tests) > 1 and measure == "label_accuracy"
     head = ["setting", "arm", "all", *(map(str, tests) if by_hops else ())]
+    more = ("precision", "recall") if measure == "exact" else ()
+    head += more
     if experiment.paper:
         head += ["paper", "difference"]
     rows = []
@@ -38,6 +44,7 @@ def _accuracy(experiment: Experiment, results: Results) -> str:
             for hops in tests if by_hops else ():
                 has = hops in results.hops(setting)
                 row.append(_cell(results.values(setting, arm, measure, [hops])) if has else "")
+            row += [_cell(results.values(setting, arm, measure)) for measure in more]
             if experiment.paper:
                 known = experiment.paper.get(arm, {}).get(setting)
                 ours = results.mean(setting, arm, measure)
@@ -49,6 +56,23 @@ def _accuracy(experiment: Experiment, results: Results) -> str:
     seeds = len(results.content["seeds"])
     by = ", all and by hops," if by_hops else ""
     return f"{said} on test{by} in %, mean and standard deviation over {seeds} seeds.\n\n{table(head, rows)}"
+
+
+def _by_answer(experiment: Experiment, results: Results) -> str:
+    if experiment.measure != "label_accuracy":
+        return ""
+    few = {setting: answers for setting in results.settings if len(answers := results.answers(setting)) <= CLASSES}
+    different = sorted({answer for answers in few.values() for answer in answers})
+    rows = [
+        [
+            setting,
+            arm,
+            *(_cell(results.of_answer(setting, arm, answer)) if answer in few[setting] else "" for answer in different),
+        ]
+        for setting in few
+        for arm in results.arms
+    ]
+    return f"By answer:\n\n{table(['setting', 'arm', *different], rows)}" if rows else ""
 
 
 def _claims(experiment: Experiment, results: Results) -> str:

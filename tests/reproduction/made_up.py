@@ -27,7 +27,7 @@ def made_up_row(setting: str, arm: str, seed: int, accuracy: float) -> dict:
         "label_accuracy_by_answer": {"yes": {"n": 3, "label_accuracy": accuracy}, "no": {"n": 1, "label_accuracy": 0}},
         "knowledge_recall": {
             "2": {"n": 3, "exact": 1.0, "precision": 0.5, "recall": 1.0},
-            "10": {"n": 1, "exact": 0.0},
+            "10": {"n": 1, "exact": 0.0, "precision": 0.1, "recall": 0.2},
         },
         "validation": accuracy,
         "steps": 10,

@@ -83,6 +83,21 @@ def test_the_table_has_ours_beside_the_papers():
     assert "seeds 0, 1; commits abc; torch 2." in text
 
 
+def test_few_answers_have_a_table_and_many_have_none():
+    text = markdown(experiment(), RESULTS)
+    assert "| setting | arm | no | yes |" in text
+    assert "| short | ours | 0.0 ± 0.0 | 95.0 ± 7.1 |" in text
+    many = {f"a{number}": {"n": 1, "label_accuracy": 1.0} for number in range(5)}
+    rows = [row | {"label_accuracy_by_answer": many} for row in RESULTS.content["rows"]]
+    assert "By answer" not in markdown(experiment(), Results(RESULTS.content | {"rows": rows}))
+
+
+def test_recall_is_a_set_match_with_precision_and_recall():
+    text = markdown(experiment(measure="exact"), RESULTS)
+    assert "| setting | arm | all | precision | recall |" in text
+    assert "| short | ours | 75.0 ± 0.0 | 40.0 ± 0.0 | 80.0 ± 0.0 |" in text
+
+
 @pytest.mark.parametrize("figure", ["hops", "settings"])
 def test_figures_are_drawn(figure, tmp_path):
     draw(experiment(figure=figure, paper={"ours": {"short": 80.0}}), RESULTS, tmp_path / "figure.png")

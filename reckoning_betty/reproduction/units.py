@@ -3,6 +3,7 @@
 A unit that is done is never run again; one that was stopped goes on from its last save.
 """
 
+import fcntl
 import hashlib
 import json
 import signal
@@ -113,13 +114,19 @@ _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.2f}/{total} runs [{elapsed}<{remai
 def _start(unit: Unit, train: Sequence[str]) -> subprocess.Popen:
     folder = unit.root / unit.identity
     folder.mkdir(parents=True, exist_ok=True)
-    if unit.run.config.is_file():
-        options = ["--resume"]
-    else:
-        save_config(unit.config, folder / "given.yaml")
-        options = ["--config", str(folder / "given.yaml")]
-    command = [*train, "--problem", unit.config.problem, "--output", str(unit.run.root), *options]
     with (folder / "log.txt").open("a", encoding="utf-8") as log:
+        try:
+            fcntl.flock(
+                log, fcntl.LOCK_EX | fcntl.LOCK_NB
+            )  # of the open file, which the run inherits: held until it ends
+        except BlockingIOError:
+            raise UserError(f"{folder} is being trained by another command: wait for its end, or stop it.") from None
+        if unit.run.config.is_file():
+            options = ["--resume"]
+        else:
+            save_config(unit.config, folder / "given.yaml")
+            options = ["--config", str(folder / "given.yaml")]
+        command = [*train, "--problem", unit.config.problem, "--output", str(unit.run.root), *options]
         return subprocess.Popen(command, stdout=log, stderr=log)
 
 

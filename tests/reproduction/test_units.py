@@ -114,6 +114,21 @@ def test_a_run_that_fails_is_told_and_others_are_kept(tmp_path, train):
     assert good.is_done
 
 
+def test_a_run_has_one_command_at_a_time(tmp_path, train):
+    """The first command is killed and leaves its run behind; a second one must not train in the same folder."""
+    one = unit(tmp_path / "runs")
+    slow = [sys.executable, "-c", "import time; time.sleep(60)"]
+    left = units_module._start(one, slow)
+    try:
+        with pytest.raises(UserError, match=f"{one.identity} is being trained by another command"):
+            run_units([one], train, 1, "test")
+    finally:
+        left.kill()
+        left.wait()
+    run_units([one], train, 1, "test")
+    assert one.is_done
+
+
 def test_trials_choose_on_validation_and_runs_take_what_they_chose(tmp_path, train):
     more = {"third": {"method": "random_facts"}, "fourth": {"method": "no_facts"}}
     arms = {"arms": SIZE["arms"] | more, "tuned_as": {"third": "ours", "fourth": "none"}}

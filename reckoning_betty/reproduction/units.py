@@ -88,8 +88,8 @@ def run_units(units: Sequence[Unit], train: Sequence[str], workers: int, title: 
     waiting = [unit for unit in distinct if not unit.is_done]
     running: dict[str, tuple[Unit, subprocess.Popen]] = {}
     finished = sum(unit.is_done for unit in distinct)
-    with tqdm(total=len(distinct), desc=title, unit="run", bar_format=_BAR) as bar:
-        bar.update(finished)
+    before = sum(unit.share_done for unit in distinct)  # what earlier commands did took none of this one's time
+    with tqdm(total=len(distinct), initial=before, desc=title, unit="run", bar_format=_BAR) as bar:
         try:
             while waiting or running:
                 while waiting and len(running) < workers:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def main() -> None:
         (folder / "RESULTS.md").write_text(make_page(folder), encoding="utf-8")
         print(f"Wrote {folder / 'RESULTS.md'}")
     else:
-        reproduce(given, folder, parser)
+        reproduce(given, folder)
 
 
 def list_experiments(folder: Path) -> None:
@@ -68,7 +68,7 @@ def list_experiments(folder: Path) -> None:
         print(f"{name:12} {experiment.title} ({', '.join(experiment.sizes)})")
 
 
-def reproduce(given: Any, folder: Path, parser: ArgumentParser) -> None:
+def reproduce(given: Any, folder: Path) -> None:
     if given.name is None:
         raise UserError(f"Name an experiment: {', '.join(experiment_names(folder))}; or type --list.")
     if given.workers < 0:

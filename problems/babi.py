@@ -7,7 +7,6 @@ from problems.registry import NamedProblem
 from reckoning_betty.data.babi import FORMAT, read_babi, read_babi_tests
 from reckoning_betty.data.collate import Prompts
 from reckoning_betty.data.task import Splits, Task
-from reckoning_betty.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +28,7 @@ def load_splits(options: BabiConfig, path: str | None, seed: int) -> Splits:
         UserError: no path, options or lines that cannot be, with the place.
     """
     return read_babi(
-        _given(path),
+        FORMAT.required(path, "babi"),
         tasks=options.tasks,
         questions_per_task=options.questions_per_task,
         validation_fraction=options.validation_fraction,
@@ -39,13 +38,7 @@ def load_splits(options: BabiConfig, path: str | None, seed: int) -> Splits:
 
 def load_test_splits(options: BabiConfig, path: str | None, seed: int) -> dict[str, list[Task]]:
     """The test part of what ``path`` holds."""
-    return {"test": read_babi_tests(_given(path), tasks=options.tasks)}
-
-
-def _given(path: str | None) -> str:
-    if path is None:
-        raise UserError(f"babi has no embedded data: --data takes {FORMAT.accepted}.")
-    return path
+    return {"test": read_babi_tests(FORMAT.required(path, "babi"), tasks=options.tasks)}
 
 
 PROBLEM = NamedProblem(

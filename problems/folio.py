@@ -7,7 +7,6 @@ from problems.registry import NamedProblem
 from reckoning_betty.data.collate import Prompts
 from reckoning_betty.data.folio import FORMAT, read_folio, read_folio_tests
 from reckoning_betty.data.task import Splits, Task
-from reckoning_betty.errors import UserError
 from reckoning_betty.models.word_tokenizer import words
 
 QUESTION = "Based on the facts, can we conclude: {question}"
@@ -31,7 +30,7 @@ def load_splits(options: FolioConfig, path: str | None, seed: int) -> Splits:
         UserError: no path, options or rows that cannot be, with the place.
     """
     splits = read_folio(
-        _given(path),
+        FORMAT.required(path, "folio"),
         validation_fraction=options.validation_fraction,
         test_fraction=options.test_fraction,
         seed=seed,
@@ -42,13 +41,7 @@ def load_splits(options: FolioConfig, path: str | None, seed: int) -> Splits:
 def load_test_splits(options: FolioConfig, path: str | None, seed: int) -> dict[str, list[Task]]:
     """The test part of what ``path`` holds."""
     fractions = {"validation_fraction": options.validation_fraction, "test_fraction": options.test_fraction}
-    return {"test": read_folio_tests(_given(path), **fractions)}
-
-
-def _given(path: str | None) -> str:
-    if path is None:
-        raise UserError(f"folio has no embedded data: --data takes {FORMAT.accepted}.")
-    return path
+    return {"test": read_folio_tests(FORMAT.required(path, "folio"), **fractions)}
 
 
 PROBLEM = NamedProblem(

@@ -44,6 +44,16 @@ class DataFormat:
     accepted: str
     """What can be given, for messages."""
 
+    def required(self, path: str | None, problem: str) -> str:
+        """``path``, for a problem that has no data of its own.
+
+        Raises:
+            UserError: it is None.
+        """
+        if path is None:
+            raise UserError(f"{problem} has no embedded data: --data takes {self.accepted}.")
+        return path
+
 
 def named_splits(suffix: str) -> re.Pattern:
     """The names of files that end in a split and ``suffix``, gzipped or not: ``1.3_train.csv``, ``dev.csv.gz``."""

@@ -99,7 +99,8 @@ class Experiment:
         paper: the paper's values by arm and setting, in points of 100.
         claims: what is asked of the results.
         reading: sentences on the page below the tables: what holds, what does not, and why.
-        sizes: ``small`` and ``paper``; for ``runtime`` of its own kind.
+        sizes: ``small`` and ``paper``; for ``runtime`` of its own kind. A file may name another experiment instead, to
+            read something else off the same runs.
     """
 
     name: str
@@ -144,7 +145,10 @@ def load_experiment(folder: Path, name: str) -> Experiment:
     file = folder / f"{name}.yaml"
     given = OmegaConf.to_container(OmegaConf.load(file))
     kind = RuntimeSize if given.get("figure") == "runtime" else Size
-    sizes = {key: _made(kind, value, f"{file}: {key}") for key, value in given.pop("sizes", {}).items()}
+    sizes = given.pop("sizes", {})
+    if isinstance(sizes, str):
+        sizes = OmegaConf.to_container(OmegaConf.load(folder / f"{sizes}.yaml"))["sizes"]
+    sizes = {key: _made(kind, value, f"{file}: {key}") for key, value in sizes.items()}
     claims = [_made(Claim, claim, f"{file}: a claim") for claim in given.pop("claims", [])]
     experiment = _made(Experiment, given | {"name": name, "sizes": sizes, "claims": claims}, str(file))
     for key, size in sizes.items() if kind is Size else ():

@@ -64,6 +64,12 @@ def test_a_file_that_is_not_as_it_should_be_is_refused(changes, says, tmp_path):
         loaded(tmp_path, **changes)
 
 
+def test_sizes_may_be_another_experiments(tmp_path):
+    other = loaded(tmp_path)
+    (tmp_path / "same.yaml").write_text(yaml.safe_dump(EXPERIMENT | {"sizes": "made"}))
+    assert load_experiment(tmp_path, "same").sizes == other.sizes
+
+
 def test_unknown_experiments_and_sizes_are_refused(tmp_path):
     made = loaded(tmp_path)
     with pytest.raises(UserError, match=r"no experiment 'other': take one of made"):

@@ -48,6 +48,7 @@ def run_command(main: Callable[[], None]) -> None:
     warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*before.*optimizer.step.*")
     try:
         main()
+        sys.stdout.flush()
     except UserError as error:
         _end(f"error: {error}", BAD_INPUT)
     except NonFiniteError as error:
@@ -56,6 +57,9 @@ def run_command(main: Callable[[], None]) -> None:
         _end(str(interrupted), INTERRUPTED)
     except KeyboardInterrupt:
         _end("Stopped at once.", INTERRUPTED)
+    except BrokenPipeError:  # who reads the output, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except OSError as error:
         if error.filename is None:
             raise

@@ -1,6 +1,8 @@
 """Experiments through their script: run, found done, gone on with, refused."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -86,3 +88,12 @@ def test_an_experiment_that_trains_what_cannot_be_says_so(folder):
     result = reproduce(folder, "made")
     assert (result.code, len(result.said)) == (2, 1)
     assert "unknown key 'inner.stepz'; did you mean 'inner.steps'?" in result.said[0]
+
+
+def test_a_reader_that_has_had_enough_is_no_error(request):
+    """As in ``launch/reproduce.py --list | head -1``, with a reader that takes nothing."""
+    command = [sys.executable, str(request.config.rootpath / "launch" / "reproduce.py"), "--list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as listing:
+        listing.stdout.close()
+        said = listing.stderr.read()
+    assert (listing.returncode, said) == (0, "")

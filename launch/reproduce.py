@@ -18,11 +18,11 @@ try:
     from reckoning_betty.reproduction.figures import draw
     from reckoning_betty.reproduction.page import figure_file, make_page, result_file, section
     from reckoning_betty.reproduction.plan import Plan
-    from reckoning_betty.reproduction.results import Results, collect
+    from reckoning_betty.reproduction.results import Results, collect, known_outcomes
     from reckoning_betty.reproduction.runtime import measure
     from reckoning_betty.reproduction.runtime_report import draw_runtime
     from reckoning_betty.reproduction.units import run_units
-    from reckoning_betty.training.run_directory import write_json
+    from reckoning_betty.training.run_directory import read_json, write_json
 except ImportError as error:
     sys.exit(f"error: {error}")
 
@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "engine_configs" / "reproduce"
 NOTE = """
 Every run stands in a folder of its own below --runs, named after its config, so that experiments share equal ones. What
-is done is never run again; --resume goes on with what was stopped.
+is done there is never run again; --resume goes on with what was stopped, and takes what the results files hold already.
 """
 
 
@@ -42,7 +42,7 @@ def arguments() -> OneSentenceParser:
     parser.add_argument("--list", action="store_true", help="print the experiments and exit")
     parser.add_argument("--page", action="store_true", help="write the page that reads all results and exit")
     parser.add_argument("--size", default="small", help="small: 2 CPU cores; paper: GPT-2, a GPU (default small)")
-    parser.add_argument("--resume", action="store_true", help="go on with what is below --runs")
+    parser.add_argument("--resume", action="store_true", help="go on with what is below --runs and in results")
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="folder of all runs")
     parser.add_argument("--workers", type=int, default=0, help="runs at a time (default 0: one per core)")
     parser.add_argument("--output", type=Path, help=f"folder of YAML files and results (default {FOLDER})")
@@ -81,13 +81,29 @@ def reproduce(given: Any, folder: Path) -> None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         content = measure(size, splits, problem.prompts, device)
         return report(experiment, given.size, content, folder)
-    plan = Plan(size=size, resolve=resolve, root=given.runs)
+    known = known_outcomes(folder / "results") if given.resume else {}
+    plan = Plan(size=size, resolve=resolve, root=given.runs, known=known)
     refuse_unasked(given, plan)
     workers = given.workers or len(os.sched_getaffinity(0))
     train = [sys.executable, str(ROOT / "launch" / "train.py")]
-    run_units(plan.trials(), train, workers, f"{experiment.name}, trials")
-    run_units([unit for *_, unit in plan.runs()], train, workers, experiment.name)
+
+    def keep() -> None:
+        save_what_is_new(collect(experiment, given.size, plan), result_file(folder, experiment.name, given.size))
+
+    run_units(plan.trials(), train, workers, f"{experiment.name}, trials", keep)
+    run_units([unit for *_, unit in plan.runs()], train, workers, experiment.name, keep)
     report(experiment, given.size, collect(experiment, given.size, plan), folder)
+
+
+def save_what_is_new(content: dict[str, Any], file: Path) -> None:
+    """Results so far, unless the file has as many already, of an earlier command that had come further."""
+
+    def size(told: dict[str, Any]) -> int:
+        return len(told["rows"]) + sum(len(chosen["trials"]) for chosen in told["chosen"])
+
+    if not file.is_file() or size(content) > size(read_json(file)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, content)
 
 
 def refuse_unasked(given: Any, plan: Plan) -> None:

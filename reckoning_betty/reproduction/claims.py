@@ -9,11 +9,11 @@ from reckoning_betty.reproduction.results import Results
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a claim holds, and the number that decides, in points of 100."""
+    """Whether a claim holds, and the number that decides, in points of 100; None for both where a run is missing."""
 
     claim: Claim
-    holds: bool
-    found: float
+    holds: bool | None
+    found: float | None
     where: str = ""
     """The setting that decides, where one does."""
 
@@ -21,6 +21,10 @@ class Verdict:
 def check(claim: Claim, results: Results) -> Verdict:
     """The verdict on means over seeds."""
     settings = claim.settings or results.settings
+    arms = [claim.arm, claim.against] if claim.against else [claim.arm]
+    seeds = len(results.content["seeds"])
+    if any(len(results.rows(setting, arm)) < seeds for setting in settings for arm in arms):
+        return Verdict(claim, None, None)
     reached = {s: results.mean(s, claim.arm, claim.measure, claim.hops) for s in settings}
     if claim.kind == "drop":
         found = reached[settings[0]] - reached[settings[-1]]

@@ -53,6 +53,8 @@ def _over_settings(experiment: Experiment, results: Results) -> Figure:
 
 
 def _line(axes, places: list[int], found: list[list[float]], arm: str, colour: str) -> None:
+    done = [index for index, values in enumerate(found) if values]
+    places, found = [places[index] for index in done], [found[index] for index in done]
     means = [sum(values) / len(values) for values in found]
     axes.plot(places, means, marker="o", ms=4, color=colour, label=arm)
     below = [mean - spread(values) for mean, values in zip(means, found, strict=True)]

@@ -1,9 +1,8 @@
 """The runs of an experiment: trials first, then every arm in every setting, with each seed and what trials chose."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from reckoning_betty.reproduction.experiment import Size, Values
@@ -21,11 +20,13 @@ class Plan:
         size: what is run.
         resolve: values to configs.
         root: the folder of all units.
+        known: outcomes that were found before.
     """
 
     size: Size
     resolve: Resolve
     root: Path
+    known: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
     def trials(self) -> list[Unit]:
         """All, for every arm and every setting that is tuned."""
@@ -37,31 +38,31 @@ class Plan:
             for values in size.trials.get(arm, [])
         ]
 
-    def chosen(self, setting: str, arm: str) -> tuple[Values, list[dict[str, Any]]]:
-        """What the arm's trials chose on validation, the first of the best, and each with its label accuracy."""
+    @property
+    def is_chosen(self) -> bool:
+        """Whether all trials are done."""
+        return all(unit.is_done for unit in self.trials())
+
+    def tried(self, setting: str, arm: str) -> list[dict[str, Any]]:
+        """The arm's trials that are done, with what each found."""
         tuned = self.size.tuned_as.get(arm, arm)
-        tried = [
-            {"values": values, "validation": validation_accuracy(self._trial(setting, tuned, values))}
-            for values in self.size.trials.get(tuned, [])
-        ]
-        return max(tried, key=lambda trial: trial["validation"], default={"values": {}})["values"], tried
+        units = [(values, self._trial(setting, tuned, values)) for values in self.size.trials.get(tuned, [])]
+        return [{"values": values} | unit.outcome() for values, unit in units if unit.is_done]
+
+    def chosen(self, setting: str, arm: str) -> Values:
+        """What the arm's trials chose by label accuracy on validation, the first of the best. They must be done."""
+        best = max(self.tried(setting, arm), key=lambda trial: trial["validation"], default={"values": {}})
+        return best["values"]
 
     def runs(self) -> Iterator[tuple[str, str, int, Unit]]:
         """Setting, arm, seed and unit. The trials must be done. All settings and arms of a seed before the next."""
         for seed in self.size.seeds:
             for setting in self.size.settings:
                 for arm in self.size.arms:
-                    values, _ = self.chosen(setting, arm)
-                    yield setting, arm, seed, self._unit(setting, arm, values, {"seed": seed})
+                    yield setting, arm, seed, self._unit(setting, arm, self.chosen(setting, arm), {"seed": seed})
 
     def _trial(self, setting: str, arm: str, values: Values) -> Unit:
         return self._unit(self.size.tuned_setting(setting), arm, values, self.size.trial, {"seed": TRIAL_SEED})
 
     def _unit(self, setting: str, arm: str, *more: Values) -> Unit:
-        return Unit(self.resolve(self.size.values(setting, arm, *more)), self.root)
-
-
-def validation_accuracy(unit: Unit) -> float:
-    """Label accuracy of the unit's method on validation, the mean over hops, in [0, 1]."""
-    summary = unit.summary()
-    return fmean(summary["label_accuracy"][summary["method"]]["validation"].values())
+        return Unit(self.resolve(self.size.values(setting, arm, *more)), self.root, self.known)

@@ -4,57 +4,58 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 from reckoning_betty.reproduction.experiment import Experiment, Measure
 from reckoning_betty.reproduction.plan import Plan
-from reckoning_betty.reproduction.units import Unit
-from reckoning_betty.training.run_directory import commit, versions
+from reckoning_betty.training.run_directory import commit, read_json, versions
 
 
 def collect(experiment: Experiment, size: str, plan: Plan) -> dict[str, Any]:
-    """Everything that is kept of the runs, all of which must be done."""
+    """Everything that is kept of the trials and runs that are done."""
+    is_chosen = plan.is_chosen
     return {
         "experiment": experiment.name,
         "size": size,
         "seeds": plan.size.seeds,
         "config": asdict(plan.size),
         "chosen": [
-            {"setting": setting, "arm": arm, "values": values, "trials": trials}
+            {
+                "setting": setting,
+                "arm": arm,
+                "values": plan.chosen(setting, arm) if is_chosen else None,
+                "trials": plan.tried(setting, arm),
+            }
             for setting in plan.size.settings
             for arm in plan.size.arms
-            if arm not in plan.size.tuned_as
-            for values, trials in [plan.chosen(setting, arm)]
+            if arm not in plan.size.tuned_as and setting not in plan.size.tuned_on
         ],
-        "rows": [row_of(setting, arm, seed, unit) for setting, arm, seed, unit in plan.runs()],
+        "rows": [
+            {"setting": setting, "arm": arm, "seed": seed} | unit.outcome()
+            for setting, arm, seed, unit in (plan.runs() if is_chosen else ())
+            if unit.is_done
+        ],
         "versions": versions(),
         "commit": commit(),
         "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
     }
 
 
-def row_of(setting: str, arm: str, seed: int, unit: Unit) -> dict[str, Any]:
-    """One run: its test tables, and what it took."""
-    summary = unit.summary()
-    method = summary["method"]
-    told = summary["methods"][method]
-    return {
-        "setting": setting,
-        "arm": arm,
-        "seed": seed,
-        "label_accuracy": summary["label_accuracy"][method]["test"],
-        "label_accuracy_by_answer": told["label_accuracy_by_answer"]["test"],
-        "knowledge_recall": told.get("knowledge_recall", {}),
-        "validation": fmean(summary["label_accuracy"][method]["validation"].values()),
-        "steps": told["steps"],
-        "best_step": told["best_step"],
-        "tasks": told["steps"] * unit.config.training(method).tasks_per_step,
-        "training_seconds": told["training_seconds"],
-        "peak_memory_mib": max(told["peak_memory_mib"]),
-        "commit": summary["commit"],
-        "run": unit.identity,
-    }
+def known_outcomes(folder: Path) -> dict[str, dict[str, Any]]:
+    """Of every trial and run that results files of ``folder`` tell, by identity (``Unit.outcome``)."""
+    known = {}
+    for file in sorted(folder.glob("*.json")):
+        content = read_json(file)
+        trials = [trial for chosen in content.get("chosen", ()) for trial in chosen["trials"]]
+        for told in [*trials, *content["rows"]]:
+            if "run" in told:
+                known[told["run"]] = {key: value for key, value in told.items() if key not in _OF_THE_PLAN}
+    return known
+
+
+_OF_THE_PLAN = ("setting", "arm", "seed", "values")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,13 @@ class Results:
     def arms(self) -> list[str]:
         return list(self.content["config"]["arms"])
 
+    @property
+    def missing(self) -> int:
+        """Runs that are still to be done."""
+        return len(self.settings) * len(self.arms) * len(self.content["seeds"]) - len(self.content["rows"])
+
     def rows(self, setting: str, arm: str) -> list[dict[str, Any]]:
-        """One for each seed."""
+        """One for each seed that is done."""
         return [row for row in self.content["rows"] if (row["setting"], row["arm"]) == (setting, arm)]
 
     def hops(self, setting: str) -> list[int]:
@@ -98,7 +104,7 @@ class Results:
         return [100 * _value(row, measure, counted) for row in self.rows(setting, arm)]
 
     def mean(self, setting: str, arm: str, measure: Measure, hops: Sequence[int] = ()) -> float:
-        """Over the seeds."""
+        """Over the seeds, of which one or more are done."""
         return fmean(self.values(setting, arm, measure, hops))
 
 

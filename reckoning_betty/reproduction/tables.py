@@ -14,9 +14,12 @@ CLASSES = 4
 
 def markdown(experiment: Experiment, results: Results) -> str:
     """The heading, the table beside the paper's numbers, the claims with their verdicts, the trials and the costs."""
+    if not results.content["rows"]:
+        return f"## {experiment.title}\n\nNo run is done yet, only trials.\n\n{_trials(results)}\n"
     parts = [
         f"## {experiment.title}",
         experiment.source.strip(),
+        f"**Not finished: {results.missing} runs are still to be done.**" if results.missing else "",
         _accuracy(experiment, results),
         _by_answer(experiment, results),
         _claims(experiment, results),
@@ -40,6 +43,8 @@ def _accuracy(experiment: Experiment, results: Results) -> str:
     rows = []
     for setting in results.settings:
         for arm in results.arms:
+            if not results.rows(setting, arm):
+                continue
             row = [setting, arm, _cell(results.values(setting, arm, measure))]
             for hops in tests if by_hops else ():
                 has = hops in results.hops(setting)
@@ -55,7 +60,8 @@ def _accuracy(experiment: Experiment, results: Results) -> str:
     )
     seeds = len(results.content["seeds"])
     by = ", all and by hops," if by_hops else ""
-    return f"{said} on test{by} in %, mean and standard deviation over {seeds} seeds.\n\n{table(head, rows)}"
+    over = f"mean and standard deviation over {seeds} seeds{', as far as they are done' if results.missing else ''}"
+    return f"{said} on test{by} in %, {over}.\n\n{table(head, rows)}"
 
 
 def _by_answer(experiment: Experiment, results: Results) -> str:
@@ -71,6 +77,7 @@ def _by_answer(experiment: Experiment, results: Results) -> str:
         ]
         for setting in few
         for arm in results.arms
+        if results.rows(setting, arm)
     ]
     return f"By answer:\n\n{table(['setting', 'arm', *different], rows)}" if rows else ""
 
@@ -79,6 +86,9 @@ def _claims(experiment: Experiment, results: Results) -> str:
     rows = []
     for claim in experiment.claims:
         verdict = check(claim, results)
+        if verdict.found is None:
+            rows.append([claim.says, "", "not run yet"])
+            continue
         where = f" ({verdict.where})" if verdict.where else ""
         rows.append([claim.says, NUMBER.format(verdict.found) + where, "yes" if verdict.holds else "**no**"])
     return table(["asked", "found", "holds"], rows) if rows else ""
@@ -87,8 +97,6 @@ def _claims(experiment: Experiment, results: Results) -> str:
 def _trials(results: Results) -> str:
     rows, elsewhere = [], results.content["config"]["tuned_on"]
     for chosen in results.content["chosen"]:
-        if chosen["setting"] in elsewhere:
-            continue
         for trial in chosen["trials"]:
             mark = "chosen" if trial["values"] == chosen["values"] else ""
             told = ", ".join(f"{key}={value}" for key, value in _flat(trial["values"]))
@@ -105,6 +113,8 @@ def _costs(results: Results) -> str:
     rows = []
     for arm in results.arms:
         mine = [row for row in results.content["rows"] if row["arm"] == arm]
+        if not mine:
+            continue
         seconds = [row["training_seconds"] for row in mine]
         tasks = [row["tasks"] for row in mine]
         told = f"{min(seconds):.0f} to {max(seconds):.0f}", f"{min(tasks):,} to {max(tasks):,}"

@@ -1,6 +1,7 @@
 """An experiment in units of work: training runs in folders named after their configs, so that equal ones are shared.
 
-A unit that is done is never run again; one that was stopped goes on from its last save.
+A unit that is done is never run again; one that was stopped goes on from its last save. Results files keep what is told
+of every unit, so that an experiment can go on where its runs' folders are gone, as on another machine.
 """
 
 import fcntl
@@ -9,9 +10,10 @@ import json
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from tqdm import tqdm
@@ -33,10 +35,12 @@ class Unit:
     Args:
         config: its run config, resolved.
         root: the folder of all units.
+        known: outcomes by identity that were found before.
     """
 
     config: RunConfig
     root: Path
+    known: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def identity(self) -> str:
@@ -57,7 +61,7 @@ class Unit:
 
     @property
     def is_done(self) -> bool:
-        return self.run.summary.is_file()
+        return self.identity in self.known or self.run.summary.is_file()
 
     @property
     def share_done(self) -> float:
@@ -67,11 +71,34 @@ class Unit:
         entries = read_metrics(self.run.metrics) if self.run.metrics.is_file() else []
         return max((entry["step"] for entry in entries), default=0) / self.config.training(self.config.method).steps
 
-    def summary(self) -> dict[str, Any]:
-        return read_json(self.run.summary)
+    def outcome(self) -> dict[str, Any]:
+        """What results keep of the unit, which must be done: its tables on test, and what it took.
+
+        ``validation`` is label accuracy there, the mean over hops, in [0, 1].
+        """
+        if self.identity in self.known:
+            return dict(self.known[self.identity])
+        summary = read_json(self.run.summary)
+        method = summary["method"]
+        accuracy, told = summary["label_accuracy"][method], summary["methods"][method]
+        return {
+            "label_accuracy": accuracy["test"],
+            "label_accuracy_by_answer": told["label_accuracy_by_answer"]["test"],
+            "knowledge_recall": told.get("knowledge_recall", {}),
+            "validation": fmean(accuracy["validation"].values()),
+            "steps": told["steps"],
+            "best_step": told["best_step"],
+            "tasks": told["steps"] * self.config.training(method).tasks_per_step,
+            "training_seconds": told["training_seconds"],
+            "peak_memory_mib": max(told["peak_memory_mib"]),
+            "commit": summary["commit"],
+            "run": self.identity,
+        }
 
 
-def run_units(units: Sequence[Unit], train: Sequence[str], workers: int, title: str) -> None:
+def run_units(
+    units: Sequence[Unit], train: Sequence[str], workers: int, title: str, on_done: Callable[[], None]
+) -> None:
     """Run what is not done, ``workers`` at a time, with one progress line for all.
 
     Args:
@@ -79,6 +106,7 @@ def run_units(units: Sequence[Unit], train: Sequence[str], workers: int, title: 
         train: the command that trains, to which options are added.
         workers: runs at a time.
         title: of the progress line.
+        on_done: called when a unit has become done.
 
     Raises:
         UserError: a run ended with an error, which it says; the others are stopped, and go on from there next time.
@@ -101,6 +129,7 @@ def run_units(units: Sequence[Unit], train: Sequence[str], workers: int, title: 
                         del running[identity]
                         _refuse_failed(unit, process)
                         finished += 1
+                        on_done()
                 bar.n = finished + sum(unit.share_done for unit, _ in running.values())
                 bar.refresh()
         except BaseException:

@@ -1,5 +1,6 @@
 """Generated tasks, judged from their text alone: read back and proved anew."""
 
+import itertools
 import os
 import random
 import re
@@ -9,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from proofwriter_oracle import depths
 
 from reckoning_betty.data.proofwriter import ProofWriterGenerator
 from reckoning_betty.data.proofwriter.logic import Rule, entities_of
@@ -44,7 +46,10 @@ def check(task, depth):
             rest = Prover([*relevant[:place], *relevant[place + 1 :]]).judge(parse_fact(question.text))
             assert question is not task.questions[0] or rest.label == "unknown"
         if question.answer == "unknown":
-            assert question.relevant == verdict.places
+            assert tuple(sorted(question.relevant)) == verdict.places
+        else:
+            told = [depths(relevant[: place + 1]) for place in range(len(relevant))]
+            assert all(len(before) < len(after) for before, after in itertools.pairwise(told))
     return theory
 
 

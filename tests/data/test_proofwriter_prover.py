@@ -67,6 +67,23 @@ def test_relevant_sentences_are_a_proof_that_needs_each_of_them():
     assert losses["deeper"] < 0.01 * losses["unknown"]
 
 
+def test_a_deduction_says_a_rule_when_it_can_be_used():
+    """Every sentence of a proof adds to what is known by then; of a failed search, all that was touched is said."""
+    longest = 0
+    for theory in random_theories(80, seed=1):
+        prover = Prover(theory)
+        for hypothesis in HYPOTHESES if prover.is_consistent else ():
+            verdict = prover.judge(hypothesis)
+            order = prover.deduction(hypothesis, verdict.relevant)
+            assert sorted(order) == list(verdict.places)
+            assert order == prover.deduction(hypothesis.negation, verdict.relevant) or verdict.label == "unknown"
+            if verdict.label != "unknown":
+                known = [depths([theory[place] for place in order[:said]]) for said in range(len(order) + 1)]
+                assert all(len(before) < len(after) for before, after in itertools.pairwise(known))
+                longest = max(longest, verdict.depth)
+    assert longest > 1
+
+
 def test_no_other_sentence_can_matter_to_an_unknown_hypothesis():
     """Whatever is added to the theory: what the failed search touched decides as all of it does."""
     rng = random.Random(2)

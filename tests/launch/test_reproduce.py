@@ -53,11 +53,18 @@ def test_an_experiment_is_run_reported_and_found_done(folder):
     assert "## Made up\n" in (folder / "RESULTS.md").read_text()
 
     runs[0].unlink()  # as a run that was stopped at its end
+    (folder / "results" / "made_small.json").unlink()
     refused = reproduce(folder, "made")
     assert (refused.code, refused.said) == (2, [f"error: {folder / 'runs'} holds runs that were stopped: add --resume "
         "to go on, or name other --runs."])  # fmt: skip
     assert reproduce(folder, "made", "--resume").code == 0
     assert runs[0].is_file()
+
+    elsewhere = ("made", "--output", folder, "--runs", folder / "elsewhere")
+    assert call("reproduce", *elsewhere, "--resume").code == 0  # results hold the run
+    assert not (folder / "elsewhere").exists()
+    assert call("reproduce", *elsewhere).code == 0
+    assert len(list(folder.glob("elsewhere/*/run/summary.json"))) == 1
 
 
 def test_the_list_names_all_that_is_shipped():

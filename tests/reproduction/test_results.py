@@ -83,6 +83,27 @@ def test_the_table_has_ours_beside_the_papers():
     assert "seeds 0, 1; commits abc; torch 2." in text
 
 
+def without(*cells, seed=1):
+    rows = [row for row in RESULTS.content["rows"] if (row["setting"], row["arm"]) not in cells or row["seed"] != seed]
+    return Results(RESULTS.content | {"rows": rows})
+
+
+def test_what_is_not_run_yet_is_said_and_decides_nothing(tmp_path):
+    partial = without(("long", "ours"))
+    claims = [claim("at_least", 70, settings=["short"]), claim("at_least", 70)]
+    text = markdown(experiment(claims=claims), partial)
+    assert "**Not finished: 1 runs are still to be done.**" in text
+    assert "| x | 71.2 (short) | yes |\n| x |  | not run yet |" in text
+    assert "| long | ours | 45.0 | 100.0 | 60.0 |" in text
+    nothing = Results(RESULTS.content | {"rows": [row for row in partial.content["rows"] if row["seed"] > 1]})
+    text = markdown(experiment(claims=claims), nothing)
+    assert "No run is done yet" in text
+    assert "| short | ours | inner.steps=4 | 50.0 |  |" in text
+    for figure in ("hops", "settings"):
+        for results in (partial, nothing):
+            draw(experiment(figure=figure), results, tmp_path / "figure.png")
+
+
 def test_few_answers_have_a_table_and_many_have_none():
     text = markdown(experiment(), RESULTS)
     assert "| setting | arm | no | yes |" in text

@@ -13,9 +13,11 @@ from problems.clutrr import ClutrrConfig
 from reckoning_betty.config_io import load_values
 from reckoning_betty.errors import UserError
 from reckoning_betty.reproduction import units as units_module
-from reckoning_betty.reproduction.experiment import Size
+from reckoning_betty.reproduction.experiment import Experiment, Size
 from reckoning_betty.reproduction.plan import TRIAL_SEED, Plan
+from reckoning_betty.reproduction.results import collect, known_outcomes
 from reckoning_betty.reproduction.units import Unit, run_units
+from reckoning_betty.training.run_directory import write_json
 
 TRAIN = """
 import json, pathlib, sys, yaml
@@ -34,7 +36,10 @@ if config["inner"]["steps"] == 9:
     sys.exit(2)
 accuracy = {"validation": {"2": config["inner"]["steps"] / 10}, "test": {"2": 0.5}}
 method = config["method"]
-(run / "summary.json").write_text(json.dumps({"method": method, "label_accuracy": {method: accuracy}}))
+times = {"steps": 10, "best_step": 5, "training_seconds": 1.5, "peak_memory_mib": [9.0]}
+told = {"label_accuracy_by_answer": {"test": {}}} | times
+summary = {"method": method, "label_accuracy": {method: accuracy}, "methods": {method: told}, "commit": "abc"}
+(run / "summary.json").write_text(json.dumps(summary))
 """
 """Instead of the training: leaves what a training leaves, its validation accuracy a tenth of its inner steps."""
 
@@ -83,10 +88,10 @@ def test_a_new_option_leaves_old_runs_their_names(tmp_path):
 
 def test_each_is_run_once(tmp_path, train):
     both = [unit(tmp_path / "runs", seed=seed) for seed in (0, 1, 0)]
-    run_units(both, train, 2, "test")
+    run_units(both, train, 2, "test", lambda: None)
     assert len(calls(tmp_path / "runs")) == 2
     assert all(one.is_done for one in both)
-    run_units(both, train, 2, "test")
+    run_units(both, train, 2, "test", lambda: None)
     assert len(calls(tmp_path / "runs")) == 2
 
 
@@ -94,7 +99,7 @@ def test_what_was_begun_goes_on(tmp_path, train):
     one = unit(tmp_path / "runs")
     one.run.root.mkdir(parents=True)
     one.run.config.write_text(yaml.safe_dump({"method": "reckoning", "inner": {"steps": 4}}))
-    run_units([one], train, 1, "test")
+    run_units([one], train, 1, "test", lambda: None)
     assert calls(tmp_path / "runs")[0].endswith("--resume")
     assert one.is_done
 
@@ -110,7 +115,7 @@ def test_progress_counts_the_steps_of_what_runs(tmp_path):
 def test_a_run_that_fails_is_told_and_others_are_kept(tmp_path, train):
     good, bad = unit(tmp_path / "runs"), unit(tmp_path / "runs", inner={"steps": 9})
     with pytest.raises(UserError, match=r"with code 2 and said: error: nine is too many \(all of it: .*log\.txt\)"):
-        run_units([good, bad], train, 1, "test")
+        run_units([good, bad], train, 1, "test", lambda: None)
     assert good.is_done
 
 
@@ -121,11 +126,11 @@ def test_a_run_has_one_command_at_a_time(tmp_path, train):
     left = units_module._start(one, slow)
     try:
         with pytest.raises(UserError, match=f"{one.identity} is being trained by another command"):
-            run_units([one], train, 1, "test")
+            run_units([one], train, 1, "test", lambda: None)
     finally:
         left.kill()
         left.wait()
-    run_units([one], train, 1, "test")
+    run_units([one], train, 1, "test", lambda: None)
     assert one.is_done
 
 
@@ -137,12 +142,11 @@ def test_trials_choose_on_validation_and_runs_take_what_they_chose(tmp_path, tra
     assert {one.config.seed for one in trials} == {TRIAL_SEED}
     assert {one.config.save_every for one in trials} == {7}
     assert {tuple(one.config.data.hops) for one in trials} == {(2,)}
-    run_units(trials, train, 2, "test")
-    chosen, tried = plan.chosen("long", "ours")
-    assert chosen == {"inner": {"steps": 4}}
-    assert [trial["validation"] for trial in tried] == [0.3, 0.4]
-    assert plan.chosen("long", "third") == ({"inner": {"steps": 4}}, tried)
-    assert plan.chosen("long", "fourth") == ({}, [])
+    run_units(trials, train, 2, "test", lambda: None)
+    assert plan.chosen("long", "ours") == {"inner": {"steps": 4}}
+    assert [trial["validation"] for trial in plan.tried("long", "ours")] == [0.3, 0.4]
+    assert plan.chosen("long", "third") == {"inner": {"steps": 4}}
+    assert (plan.chosen("long", "fourth"), plan.tried("long", "fourth")) == ({}, [])
     assert [one.config.inner.steps for _, arm, _, one in plan.runs() if arm == "third"] == [4] * 4
     plan = replace(plan, size=Size(**SIZE))
     runs = list(plan.runs())
@@ -152,3 +156,26 @@ def test_trials_choose_on_validation_and_runs_take_what_they_chose(tmp_path, tra
     assert [one.config.inner.steps for _, arm, _, one in runs if arm == "ours"] == [4] * 4
     assert [one.config.seed for *_, one in runs] == [0] * 4 + [1] * 4
     assert {one.config.save_every for *_, one in runs} == {50}
+
+
+def test_what_results_know_is_not_run_again(tmp_path, train):
+    """On another machine, where the runs' folders are gone, an experiment goes on from its results file."""
+    plan = Plan(size=Size(**SIZE), resolve=resolve, root=tmp_path / "runs")
+    experiment = Experiment(name="made_up", title="", source="", figure="hops", sizes={})
+    collected = []
+    run_units(plan.trials(), train, 1, "test", lambda: collected.append(collect(experiment, "small", plan)))
+    assert [len(content["rows"]) for content in collected] == [0] * 3
+    assert [sum(len(chosen["trials"]) for chosen in content["chosen"]) for content in collected] == [1, 2, 4]
+    runs = [one for *_, one in plan.runs()]
+    run_units(runs[:3], train, 1, "test", lambda: None)
+    (tmp_path / "results").mkdir()
+    write_json(tmp_path / "results" / "made_up_small.json", collect(experiment, "small", plan))
+
+    moved = replace(plan, root=tmp_path / "elsewhere", known=known_outcomes(tmp_path / "results"))
+    assert moved.is_chosen
+    again = [one for *_, one in moved.runs()]
+    assert [one.is_done for one in again] == [True] * 3 + [False] * 5
+    assert [one.outcome() for one in again[:3]] == [one.outcome() for one in runs[:3]]
+    run_units([*moved.trials(), *again], train, 1, "test", lambda: None)
+    assert len(calls(tmp_path / "elsewhere")) == 5
+    assert collect(experiment, "small", moved)["rows"][:3] == collect(experiment, "small", plan)["rows"][:3]

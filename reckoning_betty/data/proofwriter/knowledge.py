@@ -15,18 +15,20 @@ REMEMBERED = 64
 
 
 class Asked(NamedTuple):
-    """A hypothesis with what a theory says of it; ``relevant`` holds the sentences as bits."""
+    """A hypothesis with what a theory says of it; ``relevant`` holds the sentences as bits, ``deduction`` in order."""
 
     hypothesis: Literal
     answer: str
     hops: int
     relevant: int
+    deduction: tuple[int, ...]
 
 
 def ask(prover: Prover, hypothesis: Literal) -> Asked:
     """The question with its answer."""
     verdict = prover.judge(hypothesis)
-    return Asked(hypothesis, verdict.label, verdict.depth, verdict.relevant)
+    deduction = prover.deduction(hypothesis, verdict.relevant)
+    return Asked(hypothesis, verdict.label, verdict.depth, verdict.relevant, deduction)
 
 
 def negated(asked: Asked) -> Asked:
@@ -80,7 +82,10 @@ class Further:
 
         def asked(hypothesis: Literal) -> Asked:
             found = ask(prover, hypothesis)
-            return found._replace(relevant=sum(1 << places[place] for place in positions(found.relevant)))
+            return found._replace(
+                relevant=sum(1 << places[place] for place in found.deduction),
+                deduction=tuple(places[place] for place in found.deduction),
+            )
 
         return list(map(asked, proved)), list(map(asked, failing))
 
@@ -127,7 +132,7 @@ def told(
                 text=render_fact(rename(question.hypothesis)),
                 answer=question.answer,
                 hops=question.hops,
-                relevant=tuple(sorted(at[place] for place in positions(question.relevant))),
+                relevant=tuple(at[place] for place in question.deduction),
             )
             for question in asked
         ),

@@ -90,7 +90,7 @@ def _verdicts(sentences: tuple[Sentence, ...], *hypotheses: Literal) -> list[tup
     prover = Prover(sentences)
     if not prover.is_consistent:
         return [None for _ in hypotheses]
-    return [tuple(ask(prover, hypothesis))[1:] for hypothesis in hypotheses]
+    return [tuple(ask(prover, hypothesis))[1:4] for hypothesis in hypotheses]
 
 
 def _merged(kind: Kind, proof: Structure, failure: Structure, rng: random.Random) -> list[Structure] | None:

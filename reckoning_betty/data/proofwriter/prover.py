@@ -86,6 +86,32 @@ class Prover:
             self._shortest[literal] = Proof(depth, sentences)
         return self._shortest[literal]
 
+    def deduction(self, hypothesis: Literal, relevant: int) -> tuple[int, ...]:
+        """The ``relevant`` sentences of the verdict as one would say them: a rule after what its premises follow from.
+
+        K tells its sentences in an order by chance, which no model can know that has read them one by one.
+        """
+        known = self._chain(relevant)
+        order: dict[int, None] = {}
+        seen: set[Literal] = set()
+
+        def establish(goal: Literal) -> None:
+            seen.add(goal)
+            order.update((place, None) for place in positions(relevant) if self.theory[place] == goal)
+            rules = [(place, premises) for place, premises in self._concluding(goal) if relevant >> place & 1]
+            if goal in known:  # the first rule that concludes it so soon, or none for what is stated
+                depth = known[goal].depth
+                rules = [rule for rule in rules if all(p in known and known[p].depth < depth for p in rule[1])][:1]
+            for place, premises in rules:
+                for premise in premises:
+                    if premise not in seen:
+                        establish(premise)
+                order[place] = None
+
+        for goal in (hypothesis, hypothesis.negation):
+            establish(goal)
+        return tuple(dict.fromkeys([*order, *positions(relevant)]))
+
     def _chain(self, sentences: int, rounds: int = -1) -> dict[Literal, Proof]:
         """All that follows from these sentences, breadth first, within so many rounds if they are not negative.
 

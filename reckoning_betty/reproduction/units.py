@@ -131,6 +131,7 @@ def run_units(
                         finished += 1
                         on_done()
                 bar.n = finished + sum(unit.share_done for unit, _ in running.values())
+                bar.initial = min(bar.initial, bar.n)  # a run goes on from its last save, before where it was stopped
                 bar.refresh()
         except BaseException:
             _stop([process for _, process in running.values()])

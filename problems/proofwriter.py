@@ -21,7 +21,8 @@ class ProofWriterConfig:
 
     distractors: str = "none"
     """Sentences of the theory that K holds besides the relevant ones: ``none``, a number, ``all``, or several of these
-    with commas (``none,2,all``), of which training draws one a task and validation and test take turns."""
+    with commas (``none,2,all``; one given twice counts twice), of which training draws one a task and validation and
+    test take turns."""
     questions_per_task: int = 4
     """Training questions per K: the first, then others that K settles, as far as there are any."""
 
@@ -31,7 +32,10 @@ class ProofWriterConfig:
     test_depths: tuple[int, ...] = (1, 2, 3, 4, 5)
     """Embedded theories: proof depths in the test."""
     curriculum_tasks: int = 0
-    """Embedded theories: training starts with the shortest proofs and has all after so many tasks; 0 for none."""
+    """Embedded theories: training starts with the shortest proofs and the fewest distractors, and has all of both after
+    so many tasks; 0 for none."""
+    test_distractors: str = ""
+    """Embedded theories: ``distractors`` of validation and test; empty for the same."""
     kinds: tuple[str, ...] = ("attributes", "relations")
     """Embedded theories: about attributes of people alone, about attributes and relations of animals."""
     negation: Negation = "with"
@@ -101,6 +105,7 @@ def _generator(options: ProofWriterConfig, seed: int) -> ProofWriterGenerator:
     generator = ProofWriterGenerator(
         depths=options.depths,
         distractors=options.distractors,
+        test_distractors=options.test_distractors,
         kinds=options.kinds,
         negation=options.negation,
         sentences=options.sentences,

@@ -1,5 +1,7 @@
 """Short stories and proofs first, then all lengths."""
 
+from collections import Counter
+
 import pytest
 
 from reckoning_betty.data.clutrr import ClutrrGenerator
@@ -34,6 +36,23 @@ def test_generators_follow(make, longest):
         assert {task.questions[0].hops for task in source.draw(step, 30)} == expected
     assert source.draw(8, 30) == unordered.draw(8, 30)  # what is drawn does not depend on how it began
     assert len({task.questions[0].hops for task in unordered.draw(0, 30)}) == 3
+
+
+def test_distractors_grow_with_the_proofs():
+    source = ProofWriterGenerator(
+        depths=(2,), distractors="all,none,2,all", test_distractors="3", sentences=10, curriculum_tasks=8 * 30
+    )
+
+    def others(tasks):
+        return Counter(len(task.facts) - len(task.questions[0].relevant) for task in tasks)
+
+    assert set(others(source.draw(0, 30))) == {0}
+    assert set(others(source.draw(4, 30))) == {0, 2}
+    last = others(source.draw(8, 300))
+    assert max(last) > 3
+    assert sum(number for count, number in last.items() if count > 2) > 100  # given twice, drawn twice as often
+    for split in ("validation", "test"):
+        assert set(others(source.theories(split, 2, 12))) == {3}
 
 
 @pytest.mark.parametrize("make", [ClutrrGenerator, ProofWriterGenerator])

@@ -222,6 +222,7 @@ def test_vocabulary_has_every_word():
         ({"distractors": "few"}, "distractors is 'few', but it must be none, all, a number"),
         ({"distractors": "2,"}, "distractors is '2,'"),
         ({"distractors": "-1"}, "distractors is '-1'"),
+        ({"test_distractors": "many"}, "distractors is 'many'"),
         ({"questions_per_task": 0}, "questions_per_task is 0, but it must lie between 1 and"),
         ({"sentences": 5}, "sentences is 5, but it must lie between 6 and 30"),
         ({"sentences": 10, "depths": (1, 5)}, "sentences is 10, but depth 5 needs 12 or more"),

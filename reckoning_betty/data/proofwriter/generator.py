@@ -41,17 +41,20 @@ class ProofWriterGenerator:
 
     depths: proof depths of the first question, from 1 to 5; each is equally likely (one that stands there twice is
         drawn twice as often), and so are the answers. Unknown hypotheses have the depth that the search for them has.
-    distractors: see ``read_levels``; several are drawn in turn.
+    distractors: see ``read_levels``; of several, training draws one a task, and the other splits take turns.
+    test_distractors: the same for validation and test alone; empty for ``distractors``.
     kinds: theories about people's attributes alone, or about animals' attributes and relations.
     negation: whether sentences say what is not so. Without, "not" in a question rules out that it is true.
     sentences: size of the theories, from which distractors are taken.
     num_names: size of the pools of people and of animals.
     questions_per_task: further questions, after the first one, are about the same sentences.
-    curriculum_tasks: training starts with the shortest proofs, and has all ``depths`` after so many tasks.
+    curriculum_tasks: training starts with the shortest proofs and the fewest distractors, and has all ``depths`` and
+        levels of ``distractors`` after so many tasks.
     """
 
     depths: tuple[int, ...] = (1, 2)
     distractors: str = "none"
+    test_distractors: str = ""
     kinds: tuple[Kind, ...] = ("attributes", "relations")
     negation: Negation = "with"
     sentences: int = 16
@@ -61,7 +64,8 @@ class ProofWriterGenerator:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        read_levels(self.distractors)
+        for split in get_args(Split):
+            self._levels(split)
         refuse_impossible_curriculum(self.curriculum_tasks)
         for key, allowed in (("negation", get_args(Negation)), ("kinds", get_args(Kind))):
             for given in self.kinds if key == "kinds" else (self.negation,):
@@ -84,7 +88,8 @@ class ProofWriterGenerator:
     def draw(self, step: int, count: int) -> list[Task]:
         """The ``count`` training tasks of outer step ``step``."""
         depths = lengths_after(step * count, self.depths, self.curriculum_tasks)
-        return [self._drawn(step, index, depths) for index in range(count)]
+        levels = lengths_after(step * count, self._levels("train"), self.curriculum_tasks)
+        return [self._drawn(step, index, depths, levels) for index in range(count)]
 
     def theories(self, split: Split, depth: int, count: int) -> list[Task]:
         """``count`` different tasks of one split with this proof depth, each about a theory of its own.
@@ -99,7 +104,7 @@ class ProofWriterGenerator:
         for number in tqdm(range(count), desc=f"{split} theories of depth {depth}", unit="task", delay=2, leave=False):
             rng = random.Random(f"{self.seed} {split} {depth} {number}")
             answer = ANSWERS[number % len(ANSWERS)]
-            levels = read_levels(self.distractors)
+            levels = self._levels(split)
             level = levels[number // len(ANSWERS) % len(levels)]
             for _ in range(FRUITLESS_DRAWS):
                 outline = self._make_outline(*self._sort(depth, rng), depth, rng)
@@ -147,12 +152,17 @@ class ProofWriterGenerator:
         if self.sentences < min(sizes):
             raise UserError(f"sentences is {self.sentences}, but depth {depth} needs {min(sizes)} or more.")
 
-    def _drawn(self, step: int, index: int, depths: Sequence[int]) -> Task:
+    def _levels(self, split: Split) -> list[int]:
+        """Numbers of distractors, where as many as the theory has sentences are all."""
+        levels = self.distractors if split == "train" else self.test_distractors or self.distractors
+        return [self.sentences if level is None else level for level in read_levels(levels)]
+
+    def _drawn(self, step: int, index: int, depths: Sequence[int], levels: Sequence[int]) -> Task:
         rng = random.Random(f"{self.seed} draw {step} {index}")
         depth = rng.choice(depths)
         outline = self._stored_outline(*self._sort(depth, rng), depth, rng.randrange(OUTLINES))
         identifier = f"proofwriter-train-seed{self.seed}-step{step}-{index}"
-        answer, level = rng.choice(ANSWERS), rng.choice(read_levels(self.distractors))
+        answer, level = rng.choice(ANSWERS), rng.choice(levels)
         return next(self._of_home("train", outline, answer, level, rng, identifier))[1]
 
     def _sort(self, depth: int, rng: random.Random) -> tuple[Kind, bool]:
@@ -171,7 +181,7 @@ class ProofWriterGenerator:
         split: Split,
         sort: tuple[Outline, Kind, bool],
         answer: str,
-        level: int | None,
+        level: int,
         rng: random.Random,
         identifier: str,
     ) -> Iterator[tuple[str, Task]]:

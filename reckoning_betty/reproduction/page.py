@@ -41,5 +41,6 @@ def make_page(folder: Path) -> str:
             if file.is_file():
                 picture = figure_file(folder, name, size)
                 parts.append(section(experiment, file))
-                parts.append(f"![{experiment.title}]({picture.relative_to(folder)})\n")
+                if picture.is_file():  # drawn when all runs are done
+                    parts.append(f"![{experiment.title}]({picture.relative_to(folder)})\n")
     return "\n".join(parts)

@@ -86,8 +86,8 @@ def build_levels(
         module = MetaParameters(model, rates).to(device)
         if strategy.shards_weights:
             shard_matrices(model, processes)
-        rate_step, recall = inner.rate_learning_rate, config.recalls_behind_answers
-        reasoning = Reasoning(module, training, rate_step, source, encoder, weight, method, recall)
+        rate_step, term = inner.rate_learning_rate, config.knowledge_term
+        reasoning = Reasoning(module, training, rate_step, source, encoder, weight, method, term)
         facts = encoder.knowledge(source.draw(0, training.tasks_per_step)[:tasks_per_pass]).facts
         plan = plan_fast_weights(
             model,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from problems.outer_level import OuterLevel
-from reckoning_betty.config import TrainingConfig
+from reckoning_betty.config import KnowledgeTerm, TrainingConfig
 from reckoning_betty.data.collate import ContextRows, Knowledge, TaskEncoder, TokenRows
 from reckoning_betty.data.task import Task, TaskSource
 from reckoning_betty.guards import refuse_non_finite
@@ -33,11 +33,12 @@ class MetaParameters(nn.Module):
 class Reasoning(OuterLevel):
     """min over theta, alpha of L_CE(y | x; theta_N) + w * L_CLM(relevant facts; theta_N).
 
-    With ``recall`` the second term is L_CLM(relevant facts | x, y; theta_N): they stand behind each answer.
+    With the term ``because`` the second one is L_CLM(relevant facts | x, y; theta_N): they stand behind each answer;
+    ``both`` adds the two.
 
     DESIGN.md section 1; paper, equations 3 to 5, with w = 0 for the single-task objective. The two terms are each a
     mean over the tasks: L_CE sums over the answer's tokens and averages over the task's questions, L_CLM averages over
-    tokens, then facts (with ``recall``, then questions). (The authors' code averages over the tokens of one sequence
+    tokens, then facts (behind answers, then questions). (The authors' code averages over the tokens of one sequence
     ``answer because facts`` instead.)
 
     Reads its sibling ``knowledge_encoding`` for theta_N. How the gradient comes back through its updates is up to
@@ -53,40 +54,41 @@ class Reasoning(OuterLevel):
         encoder: TaskEncoder,
         knowledge_weight: float,
         method: HypergradientMethod,
-        recall: bool = False,
+        term: KnowledgeTerm = "facts",
     ):
         config = method.upper_config()
         super().__init__("reasoning", module, config, training, rate_learning_rate, source, encoder)
         self.knowledge_weight = knowledge_weight
         self.knowledge: Knowledge | None = None
         self.asked: ContextRows | None = None
-        self.recall = recall
+        self.recalls_rows = knowledge_weight > 0 and term != "because"
+        self.recalls_behind_answers = knowledge_weight > 0 and term != "facts"
 
     def draw_tasks(self) -> None:
         self.knowledge, self.asked = super().draw_tasks()
 
     def encode_tasks(self, tasks: Sequence[Task]) -> tuple[Knowledge, ContextRows]:
-        return self.encoder.knowledge(tasks), self.encoder.without_facts(tasks, self.recall)
+        return self.encoder.knowledge(tasks), self.encoder.without_facts(tasks, self.recalls_behind_answers)
 
     def get_batch(self) -> ContextRows:
         return self.asked
 
     def training_step(self, asked: ContextRows) -> Tensor:
         fast, questions = self.knowledge_encoding.fast, asked.answers
-        if self.recall:
-            answers = fast.logits(questions.inputs)
-            recall = knowledge_nll(answers, questions.tokens, asked.recalled, questions.rows).mean()
-        elif self.knowledge_weight > 0:
+        recall = []
+        if self.recalls_rows:
             facts = self.knowledge.facts
             answers, recalled = logits_of_both(fast, questions, facts)
-            recall = knowledge_nll(recalled, facts.tokens, facts.scored, self.knowledge.relevant).mean()
+            recall.append(knowledge_nll(recalled, facts.tokens, facts.scored, self.knowledge.relevant).mean())
         else:
-            answers, recall = fast.logits(questions.inputs), None
+            answers = fast.logits(questions.inputs)
+        if self.recalls_behind_answers:
+            recall.append(knowledge_nll(answers, questions.tokens, asked.recalled, questions.rows).mean())
         answer = answer_nll(answers, questions.tokens, questions.scored, questions.rows).mean()
         loss, self.losses = answer, {"answer_loss": answer.detach()}
-        if recall is not None:
-            loss = answer + self.knowledge_weight * recall
-            self.losses["knowledge_loss"] = recall.detach()
+        if recall:
+            loss = answer + self.knowledge_weight * sum(recall)
+            self.losses["knowledge_loss"] = sum(recall).detach()
         refuse_non_finite("outer level (reasoning)", self.outer_step + 1, None, {**self.losses, "loss": loss})
         return loss
 

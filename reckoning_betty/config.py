@@ -18,7 +18,7 @@ from reckoning_betty.inner.rates import Granularity
 Method = Literal["reckoning", "in_context", "no_facts", "no_question", "random_facts"]
 """What can be trained; the last three are sanity baselines, without the facts, without the question (in context), and
 RECKONING with the facts of another task."""
-KnowledgeTerm = Literal["facts", "because"]
+KnowledgeTerm = Literal["facts", "because", "both"]
 Objective = Literal["single", "multi"]
 
 
@@ -231,7 +231,8 @@ class RunConfig:
     knowledge_weight: float = 0.5
     knowledge_term: KnowledgeTerm = "facts"
     """How RECKONING recalls the relevant facts in the outer level: as rows of their own, whatever is asked
-    (``facts``), or behind each answer, as the in-context baseline does (``because``), which recall can be read off."""
+    (``facts``), behind each answer, as the in-context baseline does (``because``), which recall can be read off, or
+    ``both``, whose losses are added."""
     shard_weights: bool = False
     """Of several processes, each holds a part of every weight matrix, of its gradient and of its optimizer state: less
     memory, more traffic, and the same hypergradient."""
@@ -294,7 +295,7 @@ class RunConfig:
     @property
     def recalls_behind_answers(self) -> bool:
         """Whether RECKONING's questions are followed by their relevant facts."""
-        return self.knowledge_term == "because" and self.effective_knowledge_weight > 0
+        return self.knowledge_term != "facts" and self.effective_knowledge_weight > 0
 
     @property
     def effective_knowledge_weight(self) -> float:

@@ -93,7 +93,8 @@ def plain_loss(
             behind = behind + nll(fast, x + y + z)[len(x + y) - 1 :].mean()
         relevant = sorted({fact for question in task.questions for fact in question.relevant})
         recall = knowledge(fast, [task.facts[fact] for fact in relevant])
-        recall = recall if term == "facts" else behind / len(task.questions)
+        behind = behind / len(task.questions)
+        recall = {"facts": recall, "because": behind, "both": recall + behind}[term]
         total = total + answer / len(task.questions) + knowledge_weight * recall
     return total / len(tasks)
 
@@ -127,13 +128,14 @@ def test_equals_a_plain_loop(architecture, form, ragged_tasks, tokenizer, float6
         assert relative_error(found[name], gradient) < 1e-11, name
 
 
+@pytest.mark.parametrize("term", ["because", "both"])
 @pytest.mark.parametrize("form", ["dual", "looped"])
-def test_facts_recalled_behind_the_answers_equal_a_plain_loop(form, ragged_tasks, tokenizer, float64):
+def test_facts_recalled_behind_the_answers_equal_a_plain_loop(form, term, ragged_tasks, tokenizer, float64):
     model = MODELS["gpt2"](len(tokenizer))
-    found, rates = run_one_outer_step(model, ragged_tasks, tokenizer, form, term="because")
+    found, rates = run_one_outer_step(model, ragged_tasks, tokenizer, form, term=term)
     parameters = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
     log_rates = rates.log_rates.detach().clone().requires_grad_()
-    loss = plain_loss(model, ragged_tasks, tokenizer, parameters, rates, log_rates, 0.7, term="because")
+    loss = plain_loss(model, ragged_tasks, tokenizer, parameters, rates, log_rates, 0.7, term=term)
     expected = torch.autograd.grad(loss, [*parameters.values(), log_rates])
     for name, gradient in zip([*(f"model.{n}" for n in parameters), "rates.log_rates"], expected, strict=True):
         assert relative_error(found[name], gradient) < 1e-11, name

@@ -36,7 +36,7 @@ def check_model(config: RunConfig, splits: Splits, prompts: Prompts, build_level
                 if has_facts_in_prompt(method):
                     asked = encoder.in_context(batch, recall).answers
                 else:
-                    asked = encoder.without_facts(batch, recall and config.knowledge_term == "because").answers
+                    asked = encoder.without_facts(batch, training and config.recalls_behind_answers).answers
                 longest, cap = int(asked.scored.sum(-1).max()) - 1, config.evaluation.max_answer_tokens
                 cut = f"an answer has {longest} tokens, so it could never be given; take {longest} or more"
                 require(longest <= cap, "evaluation.max_answer_tokens", cap, cut)

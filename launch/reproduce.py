@@ -1,5 +1,7 @@
 """Rerun the paper's experiments: python launch/reproduce.py --list | NAME [--size small|paper] [--resume]"""
 
+import functools
+import json
 import os
 import sys
 from argparse import RawDescriptionHelpFormatter
@@ -132,6 +134,12 @@ def report(experiment: Experiment, size: str, content: dict[str, Any], folder: P
 
 
 def resolve(values: dict[str, Any]) -> RunConfig:
+    return _resolved(json.dumps(values, sort_keys=True))
+
+
+@functools.cache  # a plan is read anew after every run
+def _resolved(text: str) -> RunConfig:
+    values = json.loads(text)
     problem = find_problem(values["problem"])
     return load_values(problem.name, problem.data_config, values, "The experiment")
 

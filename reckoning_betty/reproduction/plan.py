@@ -56,10 +56,10 @@ class Plan:
 
     def runs(self) -> Iterator[tuple[str, str, int, Unit]]:
         """Setting, arm, seed and unit. The trials must be done. All settings and arms of a seed before the next."""
+        cells = [(setting, arm, self.chosen(setting, arm)) for setting in self.size.settings for arm in self.size.arms]
         for seed in self.size.seeds:
-            for setting in self.size.settings:
-                for arm in self.size.arms:
-                    yield setting, arm, seed, self._unit(setting, arm, self.chosen(setting, arm), {"seed": seed})
+            for setting, arm, values in cells:
+                yield setting, arm, seed, self._unit(setting, arm, values, {"seed": seed})
 
     def _trial(self, setting: str, arm: str, values: Values) -> Unit:
         return self._unit(self.size.tuned_setting(setting), arm, values, self.size.trial, {"seed": TRIAL_SEED})

@@ -61,12 +61,18 @@ def build_levels(
     """
     training, weight, processes = config.training(method), config.effective_knowledge_weight, Processes()
     strategy = launched_strategy(config.shard_weights, processes)
-    num_passes = training.accumulation_steps
+    section, num_passes = config.section(method), training.accumulation_steps
+    if training.optimizer == "muon" and strategy is not Strategy.WHOLE:
+        raise UserError(
+            f"{section}.optimizer=muon steps whole matrices, which {strategy} parts among processes: take "
+            f"{section}.optimizer=adamw, or launch with engine_configs/accelerate/multi_gpu.yaml and "
+            "shard_weights=false."
+        )
     if training.tasks_per_step < processes.number * num_passes:
         passes = f" in some of {num_passes} passes" if num_passes > 1 else ""
         raise UserError(
-            f"{method}.tasks_per_step={training.tasks_per_step} leaves some of {processes.number} processes without a "
-            f"task{passes}: launch fewer, or take {method}.tasks_per_step={processes.number * num_passes} or more."
+            f"{section}.tasks_per_step={training.tasks_per_step} leaves some of {processes.number} processes without a "
+            f"task{passes}: launch fewer, or take {section}.tasks_per_step={processes.number * num_passes} or more."
         )
     tasks_per_pass = -(-training.tasks_per_step // num_passes)
     if method in ("no_question", "random_facts"):

@@ -149,8 +149,11 @@ class InnerConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingConfig:
-    """Outer optimization (AdamW) of one method."""
+    """Outer optimization of one method."""
 
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """``muon``: the matrices between embeddings and head take Muon's orthogonal steps, all else AdamW's. For whole
+    weights in each process."""
     steps: int = 1000
     """Outer steps at most."""
     tasks_per_step: int = 16
@@ -284,9 +287,13 @@ class RunConfig:
         """The method and its baselines, in the order in which they are trained."""
         return [self.method, *self.baselines]
 
+    def section(self, method: str) -> str:
+        """The name of the section that ``method`` is trained by."""
+        return {"no_question": "in_context", "random_facts": "reckoning"}.get(method, method)
+
     def training(self, method: str) -> TrainingConfig:
         """How ``method`` is trained."""
-        return getattr(self, {"no_question": "in_context", "random_facts": "reckoning"}.get(method, method))
+        return getattr(self, self.section(method))
 
     @property
     def hypergradient_method(self) -> HypergradientMethod:

@@ -1,33 +1,65 @@
-"""AdamW and its schedule for the outer level, in parameter groups."""
+"""The outer level's optimizer, AdamW or Muon with AdamW, and its schedule, in parameter groups."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Muon
 from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedModel
 
 from reckoning_betty.config import TrainingConfig
 from reckoning_betty.inner.rates import InnerRates
 
 
-def outer_optimizer(module: nn.Module, training: TrainingConfig, rate_learning_rate: float) -> AdamW:
+def outer_optimizer(module: nn.Module, training: TrainingConfig, rate_learning_rate: float) -> torch.optim.Optimizer:
     """AdamW (eps 1e-8, as the paper) in three groups: weight matrices, the rest of the weights, and inner rates.
 
-    Weight decay falls on matrices only; inner rates have a learning rate of their own.
+    Weight decay falls on matrices only; inner rates have a learning rate of their own. With ``training.optimizer`` as
+    ``muon``, the matrices between embeddings and head are a fourth group, the first one, and take Muon's steps.
     """
     rates = {id(p) for m in module.modules() if isinstance(m, InnerRates) for p in m.parameters()}
-    weights = [p for p in module.parameters() if p.requires_grad and id(p) not in rates]
+    trained = [p for p in module.parameters() if p.requires_grad]
+    weights = [p for p in trained if id(p) not in rates]
+    hidden = _hidden_matrices(module, weights) if training.optimizer == "muon" else []
+    apart = {id(p) for p in hidden}
     groups = [
-        {"params": [p for p in weights if p.dim() >= 2], "weight_decay": training.weight_decay},
+        {"params": [p for p in weights if p.dim() >= 2 and id(p) not in apart], "weight_decay": training.weight_decay},
         {"params": [p for p in weights if p.dim() < 2], "weight_decay": 0.0},
-        {
-            "params": [p for p in module.parameters() if p.requires_grad and id(p) in rates],
-            "weight_decay": 0.0,
-            "lr": rate_learning_rate,
-        },
+        {"params": [p for p in trained if id(p) in rates], "weight_decay": 0.0, "lr": rate_learning_rate},
     ]
-    return AdamW([group for group in groups if group["params"]], lr=training.learning_rate, eps=1e-8)
+    adamw = AdamW([group for group in groups if group["params"]], lr=training.learning_rate, eps=1e-8)
+    if not hidden:
+        return adamw
+    # 0.2 sqrt(max(in, out)) times an orthogonal matrix is as long as a step of AdamW: both take one learning rate
+    muon = Muon(hidden, training.learning_rate, training.weight_decay, adjust_lr_fn="match_rms_adamw")
+    return MuonWithAdamW(muon, adamw)
+
+
+class MuonWithAdamW(torch.optim.Optimizer):
+    """Two optimizers as one, with one state dict and one list of groups, which a schedule finds: Muon's group first."""
+
+    def __init__(self, muon: Muon, adamw: AdamW):
+        super().__init__([*muon.param_groups, *adamw.param_groups], {})
+        self._parts = ((muon, len(muon.param_groups)), (adamw, len(adamw.param_groups)))
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        loss = None if closure is None else closure()
+        first = 0
+        for part, length in self._parts:  # handed over anew: loading a state dict replaces both
+            part.state, part.param_groups = self.state, self.param_groups[first : first + length]
+            part.step()
+            first += length
+        return loss
+
+
+def _hidden_matrices(module: nn.Module, weights: list[nn.Parameter]) -> list[nn.Parameter]:
+    """The matrices among ``weights`` whose rows stand for no tokens or places, which are what Muon is made for."""
+    layers = [m for m in module.modules() if isinstance(m, nn.Embedding)]
+    layers += [m.get_output_embeddings() for m in module.modules() if isinstance(m, PreTrainedModel)]
+    outer = {id(p) for layer in layers if layer is not None for p in layer.parameters()}
+    return [p for p in weights if p.dim() == 2 and id(p) not in outer]
 
 
 def outer_schedule(optimizer: torch.optim.Optimizer, training: TrainingConfig) -> LambdaLR:

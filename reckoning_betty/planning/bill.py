@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from reckoning_betty.errors import UserError
+
 GIB = 2**30
 
 
@@ -41,3 +43,10 @@ class Traced:
     largest_matrix: int
     trained: int
     """Bytes of all that the outer level trains."""
+    steps_matrices: bool = False
+    """Whether the outer optimizer takes whole matrices, as Muon does."""
+
+    def refuse_parts(self) -> None:
+        """Raises ``UserError`` where the matrices or their gradients cannot be parted among processes."""
+        if self.steps_matrices:
+            raise UserError("not with reckoning.optimizer=muon, which steps whole matrices")

@@ -41,8 +41,9 @@ def shard_weights(traced: Traced, devices: int) -> Bill:
     """``shard_weights=true``.
 
     Raises:
-        UserError: fast weights that take whole matrices.
+        UserError: fast weights or an outer optimizer that take whole matrices.
     """
+    traced.refuse_parts()
     if traced.form in ("looped", "swept"):
         raise UserError(f"not with {traced.form} fast weights")
     bill, away = traced.bill, 1 - 1 / devices
@@ -59,12 +60,20 @@ def shard_weights(traced: Traced, devices: int) -> Bill:
 
 
 def zero1(traced: Traced, devices: int) -> Bill:
-    """DeepSpeed's ZeRO-1."""
+    """DeepSpeed's ZeRO-1.
+
+    Raises:
+        UserError: an outer optimizer that takes whole matrices.
+    """
     return _zero(traced, devices, share_of_gradient=1.0)
 
 
 def zero2(traced: Traced, devices: int) -> Bill:
-    """DeepSpeed's ZeRO-2."""
+    """DeepSpeed's ZeRO-2.
+
+    Raises:
+        UserError: as ``zero1``.
+    """
     return _zero(traced, devices, share_of_gradient=1 / devices)
 
 
@@ -81,6 +90,7 @@ def zero3(traced: Traced, devices: int) -> Bill:
 
 
 def _zero(traced: Traced, devices: int, share_of_gradient: float) -> Bill:
+    traced.refuse_parts()
     bill, trained = traced.bill, traced.trained
     part = trained / devices
     optimizer = bill.optimizer / devices + part

@@ -103,8 +103,12 @@ def changes(step: OuterStep, devices: int, peak: int) -> Iterator[tuple[str, Bil
         peak, step = traced.bill.peak, smaller
         typed.append(override)
         yield " ".join(typed), traced.bill
-        if devices > 1 and traced.form not in ("looped", "swept"):
-            yield " ".join([*typed, "shard_weights=true"]), shard_weights(traced, devices)
+        if devices > 1:
+            try:
+                sharded = shard_weights(traced, devices)
+            except UserError:
+                continue
+            yield " ".join([*typed, "shard_weights=true"]), sharded
 
 
 def _single_changes(devices: int) -> Iterator[tuple[str, Callable[[RunConfig], RunConfig]]]:

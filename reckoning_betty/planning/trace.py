@@ -82,6 +82,7 @@ def trace(step: OuterStep, devices: int = 1) -> Traced:
         trained_matrices=sum(_storages(matrix for matrix in matrices if matrix.requires_grad).values()),
         largest_matrix=max(_storages(matrices).values()),
         trained=sum(_storages(outer.trainable_parameters()).values()),
+        steps_matrices=step.config.reckoning.optimizer == "muon",
     )
 
 

@@ -45,6 +45,22 @@ def test_advice_where_nothing_fits(planned):
     assert "None is enough" in advice
 
 
+def test_muon_remembers_one_moment_and_parts_nothing(planned, tmp_path):
+    result = call(
+        *PLAN, "reckoning.optimizer=muon", "--devices", "2", "--memory", "0.0001", "--output", tmp_path / "p.json"
+    )
+    assert result.code == 0, result.err
+    muon, adamw = (
+        {row["strategy"]: row for row in rows if row["method"] == "unrolled"}
+        for rows in (json.loads((tmp_path / "p.json").read_text())["rows"], planned[1]["rows"])
+    )
+    # one layer of width 16: attention of 3 * 16 * 16 and 16 * 16, MLP of 2 * 64 * 16, in 4 bytes
+    saved = adamw["ddp"]["optimizer"] - muon["ddp"]["optimizer"]
+    assert saved == pytest.approx(12 * 16 * 16 * 4, abs=6 * 4)  # and no step count of each
+    assert all("muon" in row["impossible"] for name, row in muon.items() if name != "ddp")
+    assert "shard_weights=true" not in result.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -18,6 +18,7 @@ import problems.in_context
 import problems.outer_level
 from problems import find_problem, problem_names
 from reckoning_betty.config_io import load_config, load_saved_config
+from reckoning_betty.distributed.strategies import Strategy
 from reckoning_betty.guards import NonFiniteError
 
 SHORT = last_of_each(*TINY, *(f"{method}.steps=3" for method in METHODS), "baselines=[]")
@@ -179,6 +180,18 @@ def test_every_form_of_the_method_trains(tmp_path, options, shape):
     last = metrics(run)[-1]
     assert ("knowledge_loss" in last) == (options != ("objective=single",))
     assert last["step"] == 3
+
+
+def test_muon_trains_whole_weights_and_is_refused_where_they_are_parted(tmp_path, monkeypatch):
+    muon = ("reckoning.optimizer=muon", "in_context.optimizer=muon")
+    assert train(tmp_path / "run", *muon, "baselines=[in_context]").code == 0
+    monkeypatch.setattr("problems.methods.launched_strategy", lambda *_: Strategy.ZERO)
+    for method, section in (("random_facts", "reckoning"), ("no_question", "in_context")):
+        refused = train(tmp_path / method, *muon, f"method={method}")
+        assert refused.code == 2
+        (sentence,) = refused.said
+        assert f"{section}.optimizer=muon steps whole matrices, which {Strategy.ZERO} parts" in sentence
+        assert f"take {section}.optimizer=adamw" in sentence
 
 
 def test_with_lora_every_method_trains_adapters_alone(tmp_path):

@@ -42,6 +42,7 @@ CASES = {
         {"fast_weights": "lora", "lora_rank": 2, "lora_alpha": 2.0, "initial_rate": 0.1},
     ),
     "unrolled-part": ("gpt2", "unrolled", {}, {"fast_weights": "dual", "adapt": ["*mlp*", "*ln_f*"]}),
+    "muon": ("gpt2", "unrolled", {}, {"fast_weights": "dual"}),
     "truncated": ("gpt2", "truncated", {"last_steps": 2}, {}),
     "first_order": ("llama", "first_order", {}, {}),
     "forward_over_reverse": ("gpt2", "forward_over_reverse", {}, {}),
@@ -49,15 +50,16 @@ CASES = {
     "neumann": ("llama", "neumann", {"iterations": 2, "alpha": 0.3}, {"proximal": 0.7}),
     "in_context": ("gpt2", None, {}, {}),
 }
-"""Model, hypergradient method (None for the in-context baseline), its options, and those of the inner level."""
+"""Model, hypergradient method (None for the in-context baseline), its options, and those of the inner level. The
+outer optimizer is AdamW, but for the case ``muon``."""
 
-SHARDED = [case for case in CASES if case not in ("unrolled-looped", "forward_over_reverse")]
+SHARDED = [case for case in CASES if case not in ("unrolled-looped", "muon", "forward_over_reverse")]
 """Cases for weight matrices of which each process holds a part."""
 
 ZERO = ["unrolled-dual", "unrolled-lora", "truncated", "first_order", "cg", "in_context"]
 """Cases for DeepSpeed, whose wrapper computes in float32."""
 
-LONG = ("unrolled-dual", "truncated", "first_order", "cg", "in_context")
+LONG = ("unrolled-dual", "muon", "truncated", "first_order", "cg", "in_context")
 """Cases that train for ten outer steps; the others for one."""
 
 CASES_OF = {"whole": list(CASES), "sharded": SHARDED, "fsdp2": SHARDED, "zero1": ZERO, "zero2": ZERO, "zero3": ZERO}
@@ -83,7 +85,12 @@ def train(case: str, strategy: str = "whole", accumulation_steps: int = 1) -> di
     model_name, method, options, inner = CASES[case]
     steps = 10 if case in LONG else 1
     name = "in_context" if method is None else "reckoning"
-    training = {"tasks_per_step": len(TASKS), "accumulation_steps": accumulation_steps, "clip_norm": 0.0}
+    training = {
+        "optimizer": "muon" if case == "muon" else "adamw",
+        "tasks_per_step": len(TASKS),
+        "accumulation_steps": accumulation_steps,
+        "clip_norm": 0.0,
+    }
     config = RunConfig(
         problem="test",
         method=name,

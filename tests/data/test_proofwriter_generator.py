@@ -34,6 +34,9 @@ def check(task, depth):
     theory = [parse(fact) for fact in task.facts]
     prover = Prover(theory)
     assert prover.is_consistent
+    for rule in theory:  # one that contradicts itself would tell by itself that nothing follows from it
+        premises = rule.premises if isinstance(rule, Rule) else ()
+        assert not {premise.negation for premise in premises} & set(premises)
     assert task.questions[0].hops == depth
     assert len(task.questions[0].relevant) > 1
     for question in task.questions:

@@ -174,9 +174,10 @@ def _further_sentence(kind: Kind, literals: list[Literal], negation: bool, rng: 
         return literal(subject)
     if rng.random() < 0.75:
         subject = VARIABLE
-    premises = [literal(subject) for _ in range(rng.choice((1, 1, 2)))]
+    drawn = [literal(subject) for _ in range(rng.choice((1, 1, 2)))]
+    premises = {premise[1:3]: premise for premise in drawn}  # none twice, and none with its opposite
     end = subject if kind == "attributes" or rng.random() < 0.6 else rng.choice(entities)
     conclusion = literal(end)
-    while any(premise[1:3] == conclusion[1:3] for premise in premises):
+    while conclusion[1:3] in premises:
         conclusion = literal(end)
-    return Rule(tuple(dict.fromkeys(premises)), conclusion)
+    return Rule(tuple(premises.values()), conclusion)

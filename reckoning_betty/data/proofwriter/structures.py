@@ -133,7 +133,10 @@ def _broken(kind, depth, negation, chain, facts, premises, rng) -> bool:
     elif way == "opposite":
         if not negation:
             return False
-        premises[place].append(rng.choice([*facts, *chain[place + 1 :]]).negation)
+        elsewhere = [literal for literal in (*facts, *chain[place + 1 :]) if literal not in premises[place]]
+        if not elsewhere:  # a rule that contradicts itself would need no search
+            return False
+        premises[place].append(rng.choice(elsewhere).negation)
     else:
         which = rng.randrange(len(facts))
         others = [f"e{n}" for n in range(ENTITIES) if f"e{n}" not in (facts[which].subject, facts[which].object)]

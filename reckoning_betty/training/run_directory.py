@@ -129,19 +129,21 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The commit of the checkout that the code runs from, with '-dirty' if it was changed; None outside of git."""
+    """The commit of the checkout that the code runs from, with '-dirty' if it was changed; None outside of git.
+
+    Committed results alone do not count as a change: experiments rewrite them while they run.
+    """
     here = Path(__file__).resolve().parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        described = git("describe", "--always", "--abbrev=12")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top,glob)**/results/**")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return described.stdout.strip()
+    return f"{described}-dirty" if changed else described
 
 
 def peak_memory_mib() -> float:

@@ -18,6 +18,8 @@ from reckoning_betty.inner.rates import Granularity
 Method = Literal["reckoning", "in_context", "no_facts", "no_question", "random_facts"]
 """What can be trained; the last three are sanity baselines, without the facts, without the question (in context), and
 RECKONING with the facts of another task."""
+TRAINING_SECTIONS = ("reckoning", "in_context", "no_facts")
+"""How methods are trained, each by one of them (``RunConfig.section``)."""
 KnowledgeTerm = Literal["facts", "because", "both"]
 Objective = Literal["single", "multi"]
 
@@ -257,7 +259,7 @@ class RunConfig:
 
     def __post_init__(self):
         methods = get_args(Method)
-        for section in ("reckoning", "in_context", "no_facts"):
+        for section in TRAINING_SECTIONS:
             self.training(section).check(section)
         require(0 <= self.seed < 2**63, "seed", self.seed, "it must lie between 0 and 2**63 - 1")
         for baseline in self.baselines:

@@ -18,7 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from reckoning_betty.config import RunConfig
+from reckoning_betty.config import TRAINING_SECTIONS, RunConfig
 from reckoning_betty.config_io import save_config
 from reckoning_betty.errors import UserError
 from reckoning_betty.training.metrics import read_metrics
@@ -44,15 +44,22 @@ class Unit:
 
     @property
     def identity(self) -> str:
-        """Equal for equal configs. What has its default is left out, so that new options leave old runs their names."""
+        """Equal for equal configs.
+
+        What has its default is left out, so that new options leave old runs their names, and so are the sections that
+        no method of the run is trained by: an arm's budget is no part of another arm's name.
+        """
         config, kinds = self.config, (self.config.problem, self.config.hypergradient)
+        used = {config.section(method) for method in config.methods}
         default = RunConfig(
             problem=config.problem,
             data=type(config.data)(),
             hypergradient=config.hypergradient,
             hypergradient_options=type(config.hypergradient_options)(),
         )
-        text = json.dumps([*kinds, _changed(asdict(config), asdict(default))], sort_keys=True)
+        changed = _changed(asdict(config), asdict(default))
+        named = {key: value for key, value in changed.items() if key in used or key not in TRAINING_SECTIONS}
+        text = json.dumps([*kinds, named], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
     @property

@@ -86,6 +86,16 @@ def test_a_new_option_leaves_old_runs_their_names(tmp_path):
     assert named(new=1) != before
 
 
+def test_the_budget_of_another_method_leaves_a_run_its_name(tmp_path):
+    def named(**values):
+        return unit(tmp_path, **values).identity
+
+    other = {"reckoning": {"learning_rate": 0.1, "steps": 7}}
+    assert named(method="in_context", **other) == named(method="in_context")
+    for trained_by_it in ({}, {"method": "random_facts"}, {"method": "in_context", "baselines": ["reckoning"]}):
+        assert named(**trained_by_it, **other) != named(**trained_by_it)
+
+
 def test_each_is_run_once(tmp_path, train):
     both = [unit(tmp_path / "runs", seed=seed) for seed in (0, 1, 0)]
     run_units(both, train, 2, "test", lambda: None)

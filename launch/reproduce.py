@@ -20,11 +20,11 @@ try:
     from reckoning_betty.reproduction.figures import draw
     from reckoning_betty.reproduction.page import figure_file, make_page, result_file, section
     from reckoning_betty.reproduction.plan import Plan
-    from reckoning_betty.reproduction.results import Results, collect, known_outcomes
+    from reckoning_betty.reproduction.results import Results, collect, known_outcomes, save_what_is_new
     from reckoning_betty.reproduction.runtime import measure
     from reckoning_betty.reproduction.runtime_report import draw_runtime
     from reckoning_betty.reproduction.units import run_units
-    from reckoning_betty.training.run_directory import read_json, write_json
+    from reckoning_betty.training.run_directory import write_json
 except ImportError as error:
     sys.exit(f"error: {error}")
 
@@ -95,17 +95,6 @@ def reproduce(given: Any, folder: Path) -> None:
     run_units(plan.trials(), train, workers, f"{experiment.name}, trials", keep)
     run_units([unit for *_, unit in plan.runs()], train, workers, experiment.name, keep)
     report(experiment, given.size, collect(experiment, given.size, plan), folder)
-
-
-def save_what_is_new(content: dict[str, Any], file: Path) -> None:
-    """Results so far, unless the file has as many already, of an earlier command that had come further."""
-
-    def size(told: dict[str, Any]) -> int:
-        return len(told["rows"]) + sum(len(chosen["trials"]) for chosen in told["chosen"])
-
-    if not file.is_file() or size(content) > size(read_json(file)):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, content)
 
 
 def refuse_unasked(given: Any, plan: Plan) -> None:

@@ -1,5 +1,6 @@
 """What an experiment's runs found, as one JSON file, and the numbers that tables, figures and claims read off it."""
 
+import json
 import os
 import platform
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 from reckoning_betty.reproduction.experiment import Experiment, Measure
 from reckoning_betty.reproduction.plan import Plan
-from reckoning_betty.training.run_directory import commit, read_json, versions
+from reckoning_betty.training.run_directory import commit, read_json, versions, write_json
 
 
 def collect(experiment: Experiment, size: str, plan: Plan) -> dict[str, Any]:
@@ -41,6 +42,19 @@ def collect(experiment: Experiment, size: str, plan: Plan) -> dict[str, Any]:
         "commit": commit(),
         "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
     }
+
+
+def save_what_is_new(content: dict[str, Any], file: Path) -> None:
+    """Write results so far, unless ``file`` has as many of the same config, from a command that had come further."""
+
+    def size(told: dict[str, Any]) -> int:
+        return len(told["rows"]) + sum(len(chosen["trials"]) for chosen in told["chosen"])
+
+    told = read_json(file) if file.is_file() else None
+    config = json.loads(json.dumps(content["config"]))  # as a file has it: lists for tuples
+    if told is None or told["config"] != config or size(content) > size(told):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, content)
 
 
 def known_outcomes(folder: Path) -> dict[str, dict[str, Any]]:

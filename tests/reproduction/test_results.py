@@ -8,7 +8,7 @@ from matplotlib.image import imread
 from reckoning_betty.reproduction.claims import check
 from reckoning_betty.reproduction.experiment import Claim, Experiment
 from reckoning_betty.reproduction.figures import draw
-from reckoning_betty.reproduction.results import Results, spread
+from reckoning_betty.reproduction.results import Results, save_what_is_new, spread
 from reckoning_betty.reproduction.tables import markdown
 from reckoning_betty.training.run_directory import read_json, write_json
 
@@ -38,6 +38,19 @@ def test_a_setting_counts_its_own_hops_where_all_are_asked_for():
     assert results.values("short", "ours", "label_accuracy") == pytest.approx([90.0, 100.0])
     assert results.values("short", "ours", "label_accuracy", [2]) == [100.0, 100.0]
     assert results.values("long", "ours", "label_accuracy") == RESULTS.values("long", "ours", "label_accuracy")
+
+
+def test_fewer_results_replace_those_of_another_config_alone(tmp_path):
+    file, content = tmp_path / "results" / "made_up_small.json", RESULTS.content
+    fewer = content | {"rows": content["rows"][1:]}
+    save_what_is_new(content, file)
+    save_what_is_new(fewer, file)
+    assert read_json(file) == content
+    other = fewer | {"config": content["config"] | {"seeds": (0,)}}
+    save_what_is_new(other, file)
+    assert read_json(file)["rows"] == fewer["rows"]
+    save_what_is_new(other | {"rows": []}, file)
+    assert read_json(file)["rows"] == fewer["rows"]
 
 
 def test_spread_is_the_standard_deviation_of_a_sample():

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from reckoning_betty.reproduction.claims import check
 from reckoning_betty.reproduction.experiment import Experiment, experiment_names, load_experiment
 from reckoning_betty.reproduction.results import Results
 from reckoning_betty.reproduction.runtime_report import runtime_markdown
-from reckoning_betty.reproduction.tables import markdown
+from reckoning_betty.reproduction.tables import NUMBER, markdown, table
 from reckoning_betty.training.run_directory import read_json
 
 HEAD = """# The paper's experiments
@@ -31,16 +32,39 @@ def section(experiment: Experiment, file: Path) -> str:
     return runtime_markdown(experiment, content) if experiment.is_timed else markdown(experiment, Results(content))
 
 
+def overview(experiment: Experiment, file: Path) -> list[str]:
+    """A row of the table at the page's head: how many claims hold, and in words which do not."""
+    link = f"[{experiment.title}](#{_anchor(experiment.title)})"
+    if experiment.is_timed:
+        return [link, "", "", "", "timed; see there"]
+    verdicts = [check(claim, Results(read_json(file))) for claim in experiment.claims]
+    decided = [verdict for verdict in verdicts if verdict.found is not None]
+    failed = [
+        f"{verdict.claim.says}: {NUMBER.format(verdict.found)}{f' ({verdict.where})' if verdict.where else ''}"
+        for verdict in decided
+        if not verdict.holds
+    ]
+    numbers = len(decided) - len(failed), len(failed), len(verdicts) - len(decided)
+    return [link, *map(str, numbers), "; ".join(failed)]
+
+
+def _anchor(title: str) -> str:
+    """The name that GitHub gives a heading."""
+    return "".join(letter for letter in title.lower().replace(" ", "-") if letter.isalnum() or letter in "-_")
+
+
 def make_page(folder: Path) -> str:
-    """All experiments of ``folder`` that have results."""
-    parts = [HEAD]
+    """All experiments of ``folder`` that have results, after a table that counts what holds."""
+    parts, rows = [], []
     for name in experiment_names(folder):
         experiment = load_experiment(folder, name)
         for size in experiment.sizes:
             file = result_file(folder, name, size)
             if file.is_file():
                 picture = figure_file(folder, name, size)
+                rows.append(overview(experiment, file))
                 parts.append(section(experiment, file))
                 if picture.is_file():  # drawn when all runs are done
                     parts.append(f"![{experiment.title}]({picture.relative_to(folder)})\n")
-    return "\n".join(parts)
+    counts = table(["experiment", "holds", "does not", "not run yet", "what does not"], rows)
+    return "\n".join([HEAD, counts + "\n", *parts])

@@ -17,6 +17,13 @@ class Verdict:
     where: str = ""
     """The setting that decides, where one does."""
 
+    @property
+    def told(self) -> str:
+        """The number and the setting; empty where a run is missing."""
+        if self.found is None:
+            return ""
+        return f"{self.found:.1f}" + (f" ({self.where})" if self.where else "")
+
 
 def check(claim: Claim, results: Results) -> Verdict:
     """The verdict on means over seeds."""

@@ -6,7 +6,7 @@ from reckoning_betty.reproduction.claims import check
 from reckoning_betty.reproduction.experiment import Experiment, experiment_names, load_experiment
 from reckoning_betty.reproduction.results import Results
 from reckoning_betty.reproduction.runtime_report import runtime_markdown
-from reckoning_betty.reproduction.tables import NUMBER, markdown, table
+from reckoning_betty.reproduction.tables import markdown, table
 from reckoning_betty.training.run_directory import read_json
 
 HEAD = """# The paper's experiments
@@ -37,14 +37,10 @@ def overview(experiment: Experiment, file: Path) -> list[str]:
     link = f"[{experiment.title}](#{_anchor(experiment.title)})"
     if experiment.is_timed:
         return [link, "", "", "", "timed; see there"]
-    verdicts = [check(claim, Results(read_json(file))) for claim in experiment.claims]
-    decided = [verdict for verdict in verdicts if verdict.found is not None]
-    failed = [
-        f"{verdict.claim.says}: {NUMBER.format(verdict.found)}{f' ({verdict.where})' if verdict.where else ''}"
-        for verdict in decided
-        if not verdict.holds
-    ]
-    numbers = len(decided) - len(failed), len(failed), len(verdicts) - len(decided)
+    results = Results(read_json(file))
+    verdicts = [check(claim, results) for claim in experiment.claims]
+    numbers = (sum(verdict.holds is decided for verdict in verdicts) for decided in (True, False, None))
+    failed = [f"{verdict.claim.says}: {verdict.told}" for verdict in verdicts if verdict.holds is False]
     return [link, *map(str, numbers), "; ".join(failed)]
 
 

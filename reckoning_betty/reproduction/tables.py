@@ -83,14 +83,9 @@ def _by_answer(experiment: Experiment, results: Results) -> str:
 
 
 def _claims(experiment: Experiment, results: Results) -> str:
-    rows = []
-    for claim in experiment.claims:
-        verdict = check(claim, results)
-        if verdict.found is None:
-            rows.append([claim.says, "", "not run yet"])
-            continue
-        where = f" ({verdict.where})" if verdict.where else ""
-        rows.append([claim.says, NUMBER.format(verdict.found) + where, "yes" if verdict.holds else "**no**"])
+    said = {None: "not run yet", True: "yes", False: "**no**"}
+    verdicts = [check(claim, results) for claim in experiment.claims]
+    rows = [[verdict.claim.says, verdict.told, said[verdict.holds]] for verdict in verdicts]
     return table(["asked", "found", "holds"], rows) if rows else ""
 
 

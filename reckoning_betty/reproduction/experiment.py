@@ -93,8 +93,9 @@ class Experiment:
         name: its file's.
         title: heading on the page.
         source: where in the paper, and what of it is known.
-        figure: ``hops`` draws accuracy over hops, a panel for each setting; ``settings`` over settings; ``runtime`` is
-            timed instead of trained, and draws seconds over questions.
+        figure: ``hops`` draws accuracy over hops, a panel for each setting; ``settings`` over settings;
+            ``sets`` as bars, for settings without an order; ``runtime`` is timed instead of trained, and draws seconds
+            over questions.
         measure: what tables and figures show.
         paper: the paper's values by arm and setting, in points of 100.
         claims: what is asked of the results.
@@ -106,7 +107,7 @@ class Experiment:
     name: str
     title: str
     source: str
-    figure: Literal["hops", "settings", "runtime"]
+    figure: Literal["hops", "settings", "sets", "runtime"]
     sizes: dict[str, Size] | dict[str, RuntimeSize]
     measure: Measure = "label_accuracy"
     paper: dict[str, dict[str, float]] = field(default_factory=dict)

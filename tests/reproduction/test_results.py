@@ -112,7 +112,7 @@ def test_what_is_not_run_yet_is_said_and_decides_nothing(tmp_path):
     text = markdown(experiment(claims=claims), nothing)
     assert "No run is done yet" in text
     assert "| short | ours | inner.steps=4 | 50.0 |  |" in text
-    for figure in ("hops", "settings"):
+    for figure in ("hops", "settings", "sets"):
         for results in (partial, nothing):
             draw(experiment(figure=figure), results, tmp_path / "figure.png")
 
@@ -132,7 +132,7 @@ def test_recall_is_a_set_match_with_precision_and_recall():
     assert "| short | ours | 75.0 ± 0.0 | 40.0 ± 0.0 | 80.0 ± 0.0 |" in text
 
 
-@pytest.mark.parametrize("figure", ["hops", "settings"])
+@pytest.mark.parametrize("figure", ["hops", "settings", "sets"])
 def test_figures_are_drawn(figure, tmp_path):
     draw(experiment(figure=figure, paper={"ours": {"short": 80.0}}), RESULTS, tmp_path / "figure.png")
     pixels = imread(tmp_path / "figure.png")[..., :3]

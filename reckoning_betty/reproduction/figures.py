@@ -38,7 +38,7 @@ def _over_hops(experiment: Experiment, results: Results) -> Figure:
 
 
 def _over_settings(experiment: Experiment, results: Results) -> Figure:
-    figure, axes = _with_settings(experiment, results, 4.8)
+    figure, axes = _with_settings(experiment, results)
     places = list(range(len(results.settings)))
     for arm, colour in zip(results.arms, COLOURS, strict=False):
         found = [results.values(setting, arm, experiment.measure) for setting in results.settings]
@@ -50,7 +50,7 @@ def _over_settings(experiment: Experiment, results: Results) -> Figure:
 
 def _side_by_side(experiment: Experiment, results: Results) -> Figure:
     width = 0.8 / len(results.arms)
-    figure, axes = _with_settings(experiment, results, max(4.8, 1.8 + 0.2 * len(results.arms) * len(results.settings)))
+    figure, axes = _with_settings(experiment, results, bars=len(results.arms))
     for number, (arm, colour) in enumerate(zip(results.arms, COLOURS, strict=False)):
         places = [index + (number - (len(results.arms) - 1) / 2) * width for index in range(len(results.settings))]
         done, means, spreads = _summaries(
@@ -62,9 +62,10 @@ def _side_by_side(experiment: Experiment, results: Results) -> Figure:
     return figure
 
 
-def _with_settings(experiment: Experiment, results: Results, width: float) -> tuple[Figure, Axes]:
-    """An empty panel with the settings below it, at least as wide as ``width`` inches."""
-    figure = Figure(figsize=(max(width, 1.8 + 0.9 * len(results.settings)), 3.8), layout="constrained", dpi=120)
+def _with_settings(experiment: Experiment, results: Results, bars: int = 0) -> tuple[Figure, Axes]:
+    """An empty panel with the settings below it, wide enough for ``bars`` in each."""
+    width = max(4.8, 1.8 + max(0.9, 0.2 * bars) * len(results.settings))
+    figure = Figure(figsize=(width, 3.8), layout="constrained", dpi=120)
     axes = figure.subplots()
     axes.set_xticks(range(len(results.settings)), results.settings, rotation=20, ha="right")
     axes.set(ylabel=_said(experiment), ylim=(0, 102))

@@ -63,3 +63,15 @@ def random_theory(rng):
 def random_theories(count, seed=0):
     rng = random.Random(seed)
     return [random_theory(rng) for _ in range(count)]
+
+
+def each_is_looked_for(search, hypothesis):
+    """Whether each sentence is or concludes the hypothesis, its negation, or a premise of a rule before it."""
+    wanted = [hypothesis, hypothesis.negation]
+    for sentence in search:
+        end = sentence.conclusion if isinstance(sentence, Rule) else sentence
+        same = [goal.subject for goal in wanted if goal[1:] == end[1:]]
+        if not same or not (end.subject in same or VARIABLE in (end.subject, *same)):
+            return False
+        wanted += sentence.premises if isinstance(sentence, Rule) else ()
+    return True

@@ -5,7 +5,7 @@ import random
 from collections import Counter
 
 import pytest
-from proofwriter_oracle import ENTITIES, depths, random_literal, random_theories
+from proofwriter_oracle import ENTITIES, depths, each_is_looked_for, random_literal, random_theories
 
 from reckoning_betty.data.proofwriter.logic import VARIABLE, Literal, Rule, literals_of
 from reckoning_betty.data.proofwriter.parsing import parse, parse_fact
@@ -67,20 +67,21 @@ def test_relevant_sentences_are_a_proof_that_needs_each_of_them():
     assert losses["deeper"] < 0.01 * losses["unknown"]
 
 
-def test_a_deduction_says_a_rule_when_it_can_be_used():
-    """Every sentence of a proof adds to what is known by then; of a failed search, all that was touched is said."""
+def test_a_search_says_a_rule_before_what_its_premises_follow_from():
+    a, b, c, d = (Literal("e", name, "", True) for name in "abcd")
+    theory = [Rule((a,), c), b, Rule((c, b), d), a]
+    assert Prover(theory).search(d, 0b1111) == (2, 0, 3, 1)
+    assert Prover(theory).search(d.negation, 0b1111) == (2, 0, 3, 1)
+
+
+def test_a_search_says_what_is_looked_for_by_then():
+    """And leaves nothing out."""
     longest = 0
-    for theory in random_theories(80, seed=1):
-        prover = Prover(theory)
-        for hypothesis in HYPOTHESES if prover.is_consistent else ():
-            verdict = prover.judge(hypothesis)
-            order = prover.deduction(hypothesis, verdict.relevant)
-            assert sorted(order) == list(verdict.places)
-            assert order == prover.deduction(hypothesis.negation, verdict.relevant) or verdict.label == "unknown"
-            if verdict.label != "unknown":
-                known = [depths([theory[place] for place in order[:said]]) for said in range(len(order) + 1)]
-                assert all(len(before) < len(after) for before, after in itertools.pairwise(known))
-                longest = max(longest, verdict.depth)
+    for theory, hypothesis, verdict in judged(80, seed=1):
+        order = Prover(theory).search(hypothesis, verdict.relevant)
+        assert sorted(order) == list(verdict.places)
+        assert each_is_looked_for([theory[place] for place in order], hypothesis)
+        longest = max(longest, verdict.depth)
     assert longest > 1
 
 

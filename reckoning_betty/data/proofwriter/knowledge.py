@@ -15,20 +15,20 @@ REMEMBERED = 64
 
 
 class Asked(NamedTuple):
-    """A hypothesis with what a theory says of it; ``relevant`` holds the sentences as bits, ``deduction`` in order."""
+    """A hypothesis with what a theory says of it; ``relevant`` holds the sentences as bits, ``search`` in order."""
 
     hypothesis: Literal
     answer: str
     hops: int
     relevant: int
-    deduction: tuple[int, ...]
+    search: tuple[int, ...]
 
 
 def ask(prover: Prover, hypothesis: Literal) -> Asked:
     """The question with its answer."""
     verdict = prover.judge(hypothesis)
-    deduction = prover.deduction(hypothesis, verdict.relevant)
-    return Asked(hypothesis, verdict.label, verdict.depth, verdict.relevant, deduction)
+    search = prover.search(hypothesis, verdict.relevant)
+    return Asked(hypothesis, verdict.label, verdict.depth, verdict.relevant, search)
 
 
 def negated(asked: Asked) -> Asked:
@@ -83,8 +83,8 @@ class Further:
         def asked(hypothesis: Literal) -> Asked:
             found = ask(prover, hypothesis)
             return found._replace(
-                relevant=sum(1 << places[place] for place in found.deduction),
-                deduction=tuple(places[place] for place in found.deduction),
+                relevant=sum(1 << places[place] for place in found.search),
+                search=tuple(places[place] for place in found.search),
             )
 
         return list(map(asked, proved)), list(map(asked, failing))
@@ -132,7 +132,7 @@ def told(
                 text=render_fact(rename(question.hypothesis)),
                 answer=question.answer,
                 hops=question.hops,
-                relevant=tuple(at[place] for place in question.deduction),
+                relevant=tuple(at[place] for place in question.search),
             )
             for question in asked
         ),

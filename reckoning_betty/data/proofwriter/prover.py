@@ -86,10 +86,12 @@ class Prover:
             self._shortest[literal] = Proof(depth, sentences)
         return self._shortest[literal]
 
-    def deduction(self, hypothesis: Literal, relevant: int) -> tuple[int, ...]:
-        """The ``relevant`` sentences of the verdict as one would say them: a rule after what its premises follow from.
+    def search(self, hypothesis: Literal, relevant: int) -> tuple[int, ...]:
+        """The ``relevant`` sentences of the verdict in the order of backward chaining, depth first: a rule that
+        concludes what is looked for, then for each of its premises what that follows from.
 
-        K tells its sentences in an order by chance, which no model can know that has read them one by one.
+        K tells its sentences in an order by chance, which no model can know that has read them one by one. Here each
+        sentence is one step from those before it, and no proof need be found before its first sentence is said.
         """
         known = self._chain(relevant)
         order: dict[int, None] = {}
@@ -103,10 +105,10 @@ class Prover:
                 depth = known[goal].depth
                 rules = [rule for rule in rules if all(p in known and known[p].depth < depth for p in rule[1])][:1]
             for place, premises in rules:
+                order[place] = None
                 for premise in premises:
                     if premise not in seen:
                         establish(premise)
-                order[place] = None
 
         for goal in (hypothesis, hypothesis.negation):
             establish(goal)

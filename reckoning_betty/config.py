@@ -193,7 +193,7 @@ class EvaluationConfig:
     max_answer_tokens: int = 8
     """Cap of greedy decoding, the same for every question, so that no answer's length leaks."""
     max_recall_tokens: int = 0
-    """Cap of decoding the relevant facts behind the answer, in the test at the end; 0 for no recall."""
+    """Cap of decoding the relevant facts behind the answer, on validation and test at the end; 0 for no recall."""
     tasks_per_batch: int = 64
     inner_steps: int = 0
     """Inner steps at evaluation; 0 for as many as trained."""

@@ -95,10 +95,13 @@ def _trials(results: Results) -> str:
         for trial in chosen["trials"]:
             mark = "chosen" if trial["values"] == chosen["values"] else ""
             told = ", ".join(f"{key}={value}" for key, value in _flat(trial["values"]))
-            rows.append([chosen["setting"], chosen["arm"], told, NUMBER.format(100 * trial["validation"]), mark])
+            found = [NUMBER.format(100 * trial[name]) for name in ("validation", "validation_recall") if name in trial]
+            rows.append([chosen["setting"], chosen["arm"], told, " and ".join(found), mark])
     if not rows:
         return ""
-    text = table(["setting", "arm", "tried", "validation", ""], rows)
+    recall = any("validation_recall" in trial for chosen in results.content["chosen"] for trial in chosen["trials"])
+    measured = "label accuracy and exact recall" if recall else "validation"
+    text = table(["setting", "arm", "tried", measured, ""], rows)
     taken = "; ".join(f"{setting} takes {other}'s" for setting, other in elsewhere.items())
     told = f" ({taken})" if taken else ""
     return f"Trials, chosen on validation, with a seed of their own{told}:\n\n{text}"

@@ -81,18 +81,22 @@ class Unit:
     def outcome(self) -> dict[str, Any]:
         """What results keep of the unit, which must be done: its tables on test, and what it took.
 
-        ``validation`` is label accuracy there, the mean over hops, in [0, 1].
+        ``validation`` is label accuracy there, and ``validation_recall`` the share of questions whose relevant facts
+        are recalled exactly, where they are asked for: means over hops, in [0, 1].
         """
         if self.identity in self.known:
             return dict(self.known[self.identity])
         summary = read_json(self.run.summary)
         method = summary["method"]
         accuracy, told = summary["label_accuracy"][method], summary["methods"][method]
+        recall = told.get("knowledge_recall", {})
+        recalled = [row["exact"] for row in recall.get("validation", {}).values()]
         return {
             "label_accuracy": accuracy["test"],
             "label_accuracy_by_answer": told["label_accuracy_by_answer"]["test"],
-            "knowledge_recall": told.get("knowledge_recall", {}),
+            "knowledge_recall": recall.get("test", {}),
             "validation": fmean(accuracy["validation"].values()),
+            **({"validation_recall": fmean(recalled)} if recalled else {}),
             "steps": told["steps"],
             "best_step": told["best_step"],
             "tasks": told["steps"] * self.config.training(method).tasks_per_step,

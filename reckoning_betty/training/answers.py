@@ -12,15 +12,17 @@ from reckoning_betty.recall import recall_table
 
 
 def tables_of(splits: Splits, validation: Answers, test: Answers | None, recall: bool) -> dict[str, Any]:
-    """Label accuracy of both splits by hops and by gold answer; with ``recall``, the knowledge recall of the test."""
+    """Label accuracy of both splits by hops and by gold answer; with ``recall``, their knowledge recall by hops."""
     answered = {"validation": (splits.validation, validation)} | ({"test": (splits.test, test)} if test else {})
     tables: dict[str, Any] = {
         name: {split: accuracy_table(tasks, given.texts, by) for split, (tasks, given) in answered.items()}
         for name, by in (("label_accuracy", "hops"), ("label_accuracy_by_answer", "answer"))
     }
     tables["label_accuracy"].setdefault("test", {})
-    if test and recall:
-        tables["knowledge_recall"] = recall_table(splits.test, test.recalled)
+    if recall:
+        tables["knowledge_recall"] = {
+            split: recall_table(tasks, given.recalled) for split, (tasks, given) in answered.items()
+        }
     return tables
 
 

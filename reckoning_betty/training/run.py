@@ -175,8 +175,8 @@ class Run:
         if self._shards_weights:
             shard_matrices(best.model, self.processes)
         answerer = self._answerer(method, best.model, best.rates, encoder)
-        validation = self._evaluate(answerer, self.splits.validation, f"{method} validation")
         answerer.max_recall_tokens = config.evaluation.max_recall_tokens
+        validation = self._evaluate(answerer, self.splits.validation, f"{method} validation")
         test = self._evaluate(answerer, self.splits.test, f"{method} test")
         if test:
             write = partial(write_answers, self.directory.answers(method), self.splits.test, test)

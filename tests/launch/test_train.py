@@ -90,7 +90,10 @@ def test_sanity_baselines_train_and_facts_are_recalled_behind_answers(tmp_path):
     told = summary(tmp_path / "run")
     assert list(told["label_accuracy"]) == list(methods)
     for method in methods:
-        assert told["methods"][method]["knowledge_recall"]["2"].keys() == {"n", "exact", "precision", "recall"}
+        recall = told["methods"][method]["knowledge_recall"]
+        for split in ("validation", "test"):
+            assert recall[split]["2"].keys() == {"n", "exact", "precision", "recall"}
+            assert sum(row["n"] for row in recall[split].values()) == told["questions"][split]
     checkpoint = ("--checkpoint", tmp_path / "run" / "baselines" / "random_facts", "--problem", "clutrr")
     assert call("evaluate", *checkpoint).code == 0
 

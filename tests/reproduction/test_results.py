@@ -96,6 +96,16 @@ def test_the_table_has_ours_beside_the_papers():
     assert "seeds 0, 1; commits abc; torch 2." in text
 
 
+def test_trials_chosen_by_recall_too_show_it():
+    chosen = [
+        cell | {"trials": [trial | {"validation_recall": 0.25} for trial in cell["trials"]]}
+        for cell in RESULTS.content["chosen"]
+    ]
+    text = markdown(experiment(), Results(RESULTS.content | {"chosen": chosen}))
+    assert "| setting | arm | tried | label accuracy and exact recall |  |" in text
+    assert "| short | ours | inner.steps=3 | 50.0 and 25.0 | chosen |" in text
+
+
 def without(*cells, seed=1):
     rows = [row for row in RESULTS.content["rows"] if (row["setting"], row["arm"]) not in cells or row["seed"] != seed]
     return Results(RESULTS.content | {"rows": rows})

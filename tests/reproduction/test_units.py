@@ -38,10 +38,16 @@ accuracy = {"validation": {"2": config["inner"]["steps"] / 10}, "test": {"2": 0.
 method = config["method"]
 times = {"steps": 10, "best_step": 5, "training_seconds": 1.5, "peak_memory_mib": [9.0]}
 told = {"label_accuracy_by_answer": {"test": {}}} | times
+if config.get("evaluation", {}).get("max_recall_tokens"):
+    exact = {"2": {"exact": 1 - config["inner"]["steps"] / 5}}
+    told["knowledge_recall"] = {"validation": exact, "test": {"2": {"exact": 0.25}}}
 summary = {"method": method, "label_accuracy": {method: accuracy}, "methods": {method: told}, "commit": "abc"}
 (run / "summary.json").write_text(json.dumps(summary))
 """
-"""Instead of the training: leaves what a training leaves, its validation accuracy a tenth of its inner steps."""
+"""Instead of the training: leaves what a training leaves.
+
+Its validation accuracy is a tenth of its inner steps, its exact recall falls twice as fast.
+"""
 
 
 def resolve(values):
@@ -166,6 +172,18 @@ def test_trials_choose_on_validation_and_runs_take_what_they_chose(tmp_path, tra
     assert [one.config.inner.steps for _, arm, _, one in runs if arm == "ours"] == [4] * 4
     assert [one.config.seed for *_, one in runs] == [0] * 4 + [1] * 4
     assert {one.config.save_every for *_, one in runs} == {50}
+
+
+def test_trials_of_runs_that_recall_are_chosen_by_both(tmp_path, train):
+    """The second has the better labels, 40 against 30, and the worse recall."""
+    recalling = Size(**SIZE | {"base": SIZE["base"] | {"evaluation": {"max_recall_tokens": 5}}})
+    plan = Plan(size=recalling, resolve=resolve, root=tmp_path / "runs")
+    trials = plan.trials()
+    run_units(trials, train, 2, "test", lambda: None)
+    assert [trial["validation"] for trial in plan.tried("long", "ours")] == [0.3, 0.4]
+    assert [trial["validation_recall"] for trial in plan.tried("long", "ours")] == pytest.approx([0.4, 0.2])
+    assert [trial["knowledge_recall"] for trial in plan.tried("long", "ours")] == [{"2": {"exact": 0.25}}] * 2
+    assert plan.chosen("long", "ours") == {"inner": {"steps": 3}}
 
 
 def test_what_results_know_is_not_run_again(tmp_path, train):

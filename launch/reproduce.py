@@ -21,9 +21,10 @@ try:
     from reckoning_betty.reproduction.page import figure_file, make_page, result_file, section
     from reckoning_betty.reproduction.plan import Plan
     from reckoning_betty.reproduction.results import Results, collect, known_outcomes, save_what_is_new
+    from reckoning_betty.reproduction.running import Trainer, run_units
     from reckoning_betty.reproduction.runtime import measure
     from reckoning_betty.reproduction.runtime_report import draw_runtime
-    from reckoning_betty.reproduction.units import run_units
+    from reckoning_betty.training.engine import Interrupted
     from reckoning_betty.training.run_directory import write_json
 except ImportError as error:
     sys.exit(f"error: {error}")
@@ -46,7 +47,9 @@ def arguments() -> OneSentenceParser:
     parser.add_argument("--size", default="small", help="small: 2 CPU cores; paper: GPT-2, a GPU (default small)")
     parser.add_argument("--resume", action="store_true", help="go on with what is below --runs and in results")
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="folder of all runs")
-    parser.add_argument("--workers", type=int, default=0, help="runs at a time (default 0: one per core)")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="runs at a time (default 0: one per core, or with a GPU one)"
+    )
     parser.add_argument("--output", type=Path, help=f"folder of YAML files and results (default {FOLDER})")
     return parser
 
@@ -74,26 +77,30 @@ def reproduce(given: Any, folder: Path) -> None:
     if given.name is None:
         raise UserError(f"Name an experiment: {', '.join(experiment_names(folder))}; or type --list.")
     if given.workers < 0:
-        raise UserError(f"--workers {given.workers} must be 0 or more; 0 takes one per core.")
+        raise UserError(f"--workers {given.workers} must be 0 or more; 0 takes one per core, or with a GPU one.")
     experiment = load_experiment(folder, given.name)
     size = experiment.size(given.size)
     if experiment.is_timed:
         problem = find_problem(size.problem)
         splits = problem.load_splits(problem.data_config(**size.data), None, 0)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        content = measure(size, splits, problem.prompts, device)
+        content = measure(size, splits, problem.prompts, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         return report(experiment, given.size, content, folder)
     known = known_outcomes(folder / "results") if given.resume else {}
     plan = Plan(size=size, resolve=resolve, root=given.runs, known=known)
     refuse_unasked(given, plan)
-    workers = given.workers or len(os.sched_getaffinity(0))
-    train = [sys.executable, str(ROOT / "launch" / "train.py")]
+    workers = given.workers or (1 if torch.cuda.is_available() else len(os.sched_getaffinity(0)))
+    trainer = Trainer([sys.executable, str(ROOT / "launch" / "train.py")], ROOT, workers)
+    trials, name = plan.trials(), experiment.name
+    number = len(size.settings) * len(size.arms) * len(size.seeds)
 
     def keep() -> None:
         save_what_is_new(collect(experiment, given.size, plan), result_file(folder, experiment.name, given.size))
 
-    run_units(plan.trials(), train, workers, f"{experiment.name}, trials", keep)
-    run_units([unit for *_, unit in plan.runs()], train, workers, experiment.name, keep)
+    try:
+        run_units(trials, trainer, f"{name}, trials", keep, after=number, may_diverge=True)
+        run_units([unit for *_, unit in plan.runs()], trainer, name, keep, before=len(trials))
+    except KeyboardInterrupt:
+        raise Interrupted("Stopped; what was done is kept, and the same command with --resume goes on.") from None
     report(experiment, given.size, collect(experiment, given.size, plan), folder)
 
 

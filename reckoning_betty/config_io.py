@@ -31,7 +31,7 @@ def load_config(problem: str, data_config: type, file: Path | None, overrides: S
         UserError: an unreadable file, an unknown key (the nearest one is named), a value of the wrong type or out of
             range, an override twice.
     """
-    layers = [] if file is None else [(str(file), _read_yaml(file))]
+    layers = [] if file is None else [(str(file), read_yaml(file))]
     layers += [(f"'{override}'", layer) for override, layer in _read_overrides(overrides)]
     return _load(problem, data_config, layers)
 
@@ -65,7 +65,7 @@ def load_saved_config(problem: str, data_config: type, file: Path) -> RunConfig:
         UserError: as ``load_config``, and for a file that lacks a key: a default in its place would be another run.
     """
     config = load_config(problem, data_config, file, [])
-    saved = _read_yaml(file)
+    saved = read_yaml(file)
     missing = [key for key in config_keys(config) if OmegaConf.select(saved, key, default=_MISSING) is _MISSING]
     if missing:
         raise UserError(
@@ -117,7 +117,11 @@ def _merge(schema: DictConfig, layers: Iterable[tuple[str, DictConfig]]) -> Any:
         raise UserError(_one_sentence(error)) from None
 
 
-def _read_yaml(file: Path) -> DictConfig:
+def read_yaml(file: Path) -> DictConfig:
+    """
+    Raises:
+        UserError: the file is not there, is not YAML, or holds no keys.
+    """
     if file.is_dir():
         raise UserError(f"Config file {file} is a folder; --config takes a YAML file.")
     if not file.is_file():

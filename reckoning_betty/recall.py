@@ -17,25 +17,32 @@ Table = dict[str, dict[str, float | int]]
 def named_facts(text: str, facts: Sequence[str]) -> list[int]:
     """The places in ``facts`` of those that ``text`` names one after another; all between two of them is one FOREIGN.
 
-    Spaces do not count. Facts need no separator: of several that stand at one place the longest is taken. Equal facts
-    have the place of the first.
+    A fact stands at the text's start, behind another fact, or behind a mark that ends facts: a rule that concludes it
+    does not name it. Spaces do not count. Of several facts at one place the longest is taken. Equal facts have the
+    place of the first.
     """
     text, places = _squeezed(text), _places(facts)
-    named, end = [], 0
-    any_fact = "|".join(map(re.escape, sorted(places, key=len, reverse=True)))
-    for match in re.finditer(any_fact, text) if places else ():
-        if match.start() > end:
+    any_fact = re.compile("|".join(map(re.escape, sorted(places, key=len, reverse=True))) or "(?!)")
+    marks = "".join({fact[-1] for fact in places if not fact[-1].isalnum()})
+    foreign = re.compile(f"[^{re.escape(marks)}]*.?" if marks else ".", re.DOTALL)
+    named: list[int] = []
+    at = 0
+    while at < len(text):
+        fact = any_fact.match(text, at)
+        if fact:
+            named.append(places[fact.group()])
+        elif named[-1:] != [FOREIGN]:
             named.append(FOREIGN)
-        named.append(places[match.group()])
-        end = match.end()
-    return named if end == len(text) else [*named, FOREIGN]
+        at = (fact or foreign.match(text, at)).end()
+    return named
 
 
 def recall_table(tasks: Sequence[Task], texts: Sequence[str]) -> Table:
     """Recall behind the answers to the tasks' first questions, by their hops in rising order.
 
     ``exact``: the named facts are the relevant ones, as sets, with nothing foreign among them (paper, section 4.5).
-    ``precision``: relevant among named; ``recall``: named among relevant. Naming nothing has a precision of 0.
+    ``precision``: relevant among named; ``recall``: named among relevant. Naming nothing has a precision of 0, unless
+    nothing is relevant, which has a recall of 1 whatever is named.
     """
     rows: dict[int, list[tuple[bool, float, float]]] = defaultdict(list)
     for task, text in zip(tasks, texts, strict=True):
@@ -43,8 +50,9 @@ def recall_table(tasks: Sequence[Task], texts: Sequence[str]) -> Table:
         named, relevant = named_facts(text, task.facts), {places[_squeezed(task.facts[r])] for r in question.relevant}
         found = set(named) & relevant
         wrong = len(set(named) - relevant - {FOREIGN}) + named.count(FOREIGN)
-        precision = len(found) / (len(found) + wrong) if named else 0.0
-        rows[question.hops].append((found == relevant and not wrong, precision, len(found) / max(1, len(relevant))))
+        precision = len(found) / (len(found) + wrong) if named else float(not relevant)
+        recall = len(found) / len(relevant) if relevant else 1.0
+        rows[question.hops].append((found == relevant and not wrong, precision, recall))
     return {
         str(hops): {"n": len(given)}
         | {name: fmean(row[place] for row in given) for place, name in enumerate(("exact", "precision", "recall"))}

@@ -10,10 +10,17 @@ def test_facts_are_found_without_separators_and_the_longest_goes_first():
 
 
 def test_what_is_no_fact_counts_once_wherever_it_stands():
-    assert named_facts("so Dave is cold . and then Eve is red . the", FACTS) == [FOREIGN, 0, FOREIGN, 2, FOREIGN]
+    assert named_facts("so . Dave is cold . then . now . Eve is red . the", FACTS) == [FOREIGN, 0, FOREIGN, 2, FOREIGN]
     assert named_facts("", FACTS) == []
     assert named_facts("Eve is blue .", FACTS) == [FOREIGN]
     assert named_facts("Eve is blue .", ()) == [FOREIGN]
+
+
+def test_a_fact_within_another_sentence_is_not_named():
+    assert named_facts("If Eve is big then Eve is red .Dave is cold .", FACTS) == [FOREIGN, 0]
+    assert named_facts("Eve is red . Dave is cold and Eve is red .", FACTS) == [2, FOREIGN]
+    unmarked = ("Dave is cold", "Eve is red")
+    assert named_facts("Eve is red so Dave is cold", unmarked) == [1, FOREIGN, 0]
 
 
 def asked(hops, relevant, facts=FACTS):
@@ -33,6 +40,16 @@ def test_what_is_missing_lowers_recall_and_what_is_too_much_precision():
     texts = ["Eve is red .", "Eve is red . Dave is cold and big . Dave is cold . nonsense", ""]
     table = recall_table([asked(3, (1, 2))] * 3, texts)
     assert table["3"] == {"n": 3, "exact": 0.0, "precision": (1 + 2 / 4 + 0) / 3, "recall": (1 / 2 + 1 + 0) / 3}
+
+
+def test_where_nothing_is_relevant_naming_nothing_is_right():
+    assert recall_table([asked(1, ())], [""])["1"] == {"n": 1, "exact": 1.0, "precision": 1.0, "recall": 1.0}
+    assert recall_table([asked(1, ())], ["Eve is red ."])["1"] == {
+        "n": 1,
+        "exact": 0.0,
+        "precision": 0.0,
+        "recall": 1.0,
+    }
 
 
 def test_rows_are_in_the_order_of_hops():

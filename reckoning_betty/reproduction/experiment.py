@@ -1,13 +1,14 @@
 """What an experiment is: settings, the arms that are compared in each, and what its results are held against."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 from omegaconf import OmegaConf
 
 from reckoning_betty.config import RunConfig, TrainingConfig
+from reckoning_betty.config_io import read_yaml
 from reckoning_betty.errors import UserError
 from reckoning_betty.reproduction.runtime import RuntimeSize
 
@@ -62,6 +63,7 @@ class Size:
         tuned_on: for a setting without trials of its own the setting whose choice it takes.
         hops: for a setting the tests that count where all are asked for; those of training where there are longer ones.
         tuned_as: arms without trials of their own, and the arm whose choice they take; ``none`` for none.
+        chosen_by: what is best in the trial chosen, on validation: the mean of these, label_accuracy and exact.
     """
 
     seeds: list[int]
@@ -73,6 +75,7 @@ class Size:
     tuned_on: dict[str, str] = field(default_factory=dict)
     tuned_as: dict[str, str] = field(default_factory=dict)
     hops: dict[str, list[int]] = field(default_factory=dict)
+    chosen_by: list[Literal["label_accuracy", "exact"]] = field(default_factory=lambda: ["label_accuracy"])
 
     def values(self, setting: str, arm: str, *more: Values) -> Values:
         """The run config of an arm in a setting, with ``more`` laid over it."""
@@ -97,7 +100,7 @@ class Experiment:
             ``sets`` as bars, for settings without an order; ``runtime`` is timed instead of trained, and draws seconds
             over questions.
         measure: what tables and figures show.
-        paper: the paper's values by arm and setting, in points of 100.
+        paper: the paper's values by arm and setting, in points of 100; for tests of some hops alone, by hops below it.
         claims: what is asked of the results.
         reading: sentences on the page below the tables: what holds, what does not, and why.
         sizes: ``small`` and ``paper``; for ``runtime`` of its own kind. A file may name another experiment instead, to
@@ -110,7 +113,7 @@ class Experiment:
     figure: Literal["hops", "settings", "sets", "runtime"]
     sizes: dict[str, Size] | dict[str, RuntimeSize]
     measure: Measure = "label_accuracy"
-    paper: dict[str, dict[str, float]] = field(default_factory=dict)
+    paper: dict[str, dict[str, float | dict[int, float]]] = field(default_factory=dict)
     claims: list[Claim] = field(default_factory=list)
     reading: str = ""
 
@@ -130,8 +133,15 @@ class Experiment:
 
 
 def experiment_names(folder: Path) -> list[str]:
-    """Every experiment that has a file."""
-    return sorted(file.stem for file in folder.glob("*.yaml"))
+    """Every experiment that has a file.
+
+    Raises:
+        UserError: none has.
+    """
+    names = sorted(file.stem for file in folder.glob("*.yaml"))
+    if not names:
+        raise UserError(f"{folder} holds no experiments, which are YAML files; name another folder or leave it out.")
+    return names
 
 
 def load_experiment(folder: Path, name: str) -> Experiment:
@@ -144,28 +154,40 @@ def load_experiment(folder: Path, name: str) -> Experiment:
     if name not in known:
         raise UserError(f"There is no experiment '{name}': take one of {', '.join(known)}.")
     file = folder / f"{name}.yaml"
-    given = OmegaConf.to_container(OmegaConf.load(file))
+    given = OmegaConf.to_container(read_yaml(file))
     kind = RuntimeSize if given.get("figure") == "runtime" else Size
     sizes = given.pop("sizes", {})
     if isinstance(sizes, str):
-        sizes = OmegaConf.to_container(OmegaConf.load(folder / f"{sizes}.yaml"))["sizes"]
+        sizes = OmegaConf.to_container(read_yaml(folder / f"{sizes}.yaml"))["sizes"]
     sizes = {key: _made(kind, value, f"{file}: {key}") for key, value in sizes.items()}
     claims = [_made(Claim, claim, f"{file}: a claim") for claim in given.pop("claims", [])]
     experiment = _made(Experiment, given | {"name": name, "sizes": sizes, "claims": claims}, str(file))
     for key, size in sizes.items() if kind is Size else ():
         _check(size, f"{file}: {key}")
+        for claim in claims:
+            _refuse_unknown(f"{file}: a claim", "settings", claim.settings, size.settings)
+            _refuse_unknown(f"{file}: a claim", "arm or against", [claim.arm, claim.against or claim.arm], size.arms)
     return experiment
 
 
 def _made(kind: type, given: Mapping[str, Any], where: str) -> Any:
-    known = {item.name for item in fields(kind)}
+    known = {item.name: item.type for item in fields(kind)}
     unknown = [key for key in given if key not in known]
     if unknown:
         raise UserError(f"{where}: unknown key '{unknown[0]}'; known are {', '.join(sorted(known))}.")
+    for key, value in given.items():
+        if get_origin(known[key]) is Literal:
+            _refuse_unknown(where, key, [value], get_args(known[key]))
     try:
         return kind(**given)
     except TypeError as error:
         raise UserError(f"{where}: {str(error).partition('() ')[2]}.") from None
+
+
+def _refuse_unknown(where: str, key: str, given: Iterable[str], known: Iterable[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise UserError(f"{where}: {key} has {name!r}, but it must be of {', '.join(known)}.")
 
 
 def _check(size: Size, where: str) -> None:
@@ -174,13 +196,10 @@ def _check(size: Size, where: str) -> None:
         told = ", ".join(f"{arm} {number}" for arm, number in numbers.items())
         raise UserError(f"{where}: every arm has as many trials as the others, but there are {told}.")
     named = [*size.trials, *size.tuned_as, *(arm for arm in size.tuned_as.values() if arm != NONE)]
-    strange = [arm for arm in named if arm not in size.arms]
-    if strange:
-        raise UserError(f"{where}: there is no arm '{strange[0]}'; the arms are {', '.join(size.arms)}.")
-    named = {"tuned_on": [setting for pair in size.tuned_on.items() for setting in pair], "hops": size.hops}
-    for key, setting in [(key, setting) for key, settings in named.items() for setting in settings]:
-        if setting not in size.settings:
-            raise UserError(f"{where}: {key} has {setting!r}; the settings are {', '.join(size.settings)}.")
+    _refuse_unknown(where, "trials or tuned_as", named, size.arms)
+    _refuse_unknown(where, "tuned_on", [setting for pair in size.tuned_on.items() for setting in pair], size.settings)
+    _refuse_unknown(where, "hops", size.hops, size.settings)
+    _refuse_unknown(where, "chosen_by", size.chosen_by, ("label_accuracy", "exact"))
 
 
 def _in_steps(section: Values) -> Values:

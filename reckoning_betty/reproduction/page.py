@@ -1,5 +1,6 @@
 """The page that reads all results: made from the files alone, so that a test can make it again."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from reckoning_betty.reproduction.claims import check
@@ -53,10 +54,11 @@ def make_page(folder: Path) -> str:
     """All experiments of ``folder`` that have results, after a table that counts what holds."""
     parts, rows = [], []
     for name in experiment_names(folder):
-        experiment = load_experiment(folder, name)
-        for size in experiment.sizes:
+        loaded = load_experiment(folder, name)
+        for size in loaded.sizes:
             file = result_file(folder, name, size)
             if file.is_file():
+                experiment = loaded if size == "small" else replace(loaded, title=f"{loaded.title}, size {size}")
                 picture = figure_file(folder, name, size)
                 rows.append(overview(experiment, file))
                 parts.append(section(experiment, file))

@@ -6,11 +6,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from reckoning_betty.errors import UserError
 from reckoning_betty.reproduction.experiment import Size, Values
 from reckoning_betty.reproduction.units import Resolve, Unit
 
 TRIAL_SEED = 1000
 """Of all trials, so that no reported run has chosen for itself."""
+
+MEASURED = {"label_accuracy": "validation", "exact": "validation_recall"}
+"""Where an outcome has on validation what ``Size.chosen_by`` names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,13 +55,19 @@ class Plan:
         return [{"values": values} | unit.outcome() for values, unit in units if unit.is_done]
 
     def chosen(self, setting: str, arm: str) -> Values:
-        """What the arm's trials chose on validation, the first of the best. They must be done.
+        """What the arm's trials chose on validation by ``Size.chosen_by``, the first of the best. They must be done.
 
-        The best by label accuracy, or by its mean with exact recall where that is asked for: few steps teach a model to
-        tell the answer before they teach it to name the facts, and by the answers alone a slow rate may win.
+        Raises:
+            UserError: a trial that was known before lacks what is chosen by.
         """
-        tried = self.tried(setting, arm)
-        return max(tried, key=_validation, default={"values": {}})["values"]
+        tried, by = self.tried(setting, arm), [MEASURED[measure] for measure in self.size.chosen_by]
+        lacking = [trial for trial in tried if not trial.keys() >= set(by)]
+        if lacking:
+            raise UserError(
+                f"Trial {lacking[0]['run']} ({setting}, {arm}) has no {by[-1]}, which chosen_by asks for: give runs "
+                "evaluation.max_recall_tokens, and take such trials out of the results file."
+            )
+        return max(tried, key=lambda trial: fmean(trial[key] for key in by), default={"values": {}})["values"]
 
     def runs(self) -> Iterator[tuple[str, str, int, Unit]]:
         """Setting, arm, seed and unit. The trials must be done. All settings and arms of a seed before the next."""
@@ -71,8 +81,3 @@ class Plan:
 
     def _unit(self, setting: str, arm: str, *more: Values) -> Unit:
         return Unit(self.resolve(self.size.values(setting, arm, *more)), self.root, self.known)
-
-
-def _validation(trial: Mapping[str, Any]) -> float:
-    labels = trial["validation"]
-    return fmean([labels, trial.get("validation_recall", labels)])

@@ -15,7 +15,7 @@ from reckoning_betty.training.run_directory import commit, read_json, versions, 
 
 
 def collect(experiment: Experiment, size: str, plan: Plan) -> dict[str, Any]:
-    """Everything that is kept of the trials and runs that are done."""
+    """What is told of the trials and runs that are done; of runs, once all trials are."""
     is_chosen = plan.is_chosen
     return {
         "experiment": experiment.name,
@@ -45,14 +45,18 @@ def collect(experiment: Experiment, size: str, plan: Plan) -> dict[str, Any]:
 
 
 def save_what_is_new(content: dict[str, Any], file: Path) -> None:
-    """Write results so far, unless ``file`` has as many of the same config, from a command that had come further."""
+    """Write results so far, unless ``file`` has as many of the same config, from a command that had come further.
 
-    def size(told: dict[str, Any]) -> int:
-        return len(told["rows"]) + sum(len(chosen["trials"]) for chosen in told["chosen"])
-
+    What the file tells and ``content`` has no place for, as for runs while a new trial is missing, stays in it as
+    ``spare`` until all runs are done.
+    """
     told = read_json(file) if file.is_file() else None
     config = json.loads(json.dumps(content["config"]))  # as a file has it: lists for tuples
-    if told is None or told["config"] != config or size(content) > size(told):
+    if told is None or told["config"] != config or len(_placed(content)) > len(_placed(told)):
+        placed = {outcome.get("run") for outcome in _placed(content)}
+        spare = [outcome for run, outcome in _outcomes(told or {}).items() if run not in placed]
+        if spare and Results(content).missing:
+            content = content | {"spare": spare}
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, content)
 
@@ -61,12 +65,21 @@ def known_outcomes(folder: Path) -> dict[str, dict[str, Any]]:
     """Of every trial and run that results files of ``folder`` tell, by identity (``Unit.outcome``)."""
     known = {}
     for file in sorted(folder.glob("*.json")):
-        content = read_json(file)
-        trials = [trial for chosen in content.get("chosen", ()) for trial in chosen["trials"]]
-        for told in [*trials, *content["rows"]]:
-            if "run" in told:
-                known[told["run"]] = {key: value for key, value in told.items() if key not in _OF_THE_PLAN}
+        known |= _outcomes(read_json(file))
     return known
+
+
+def _placed(content: dict[str, Any]) -> list[dict[str, Any]]:
+    trials = [trial for chosen in content.get("chosen", ()) for trial in chosen["trials"]]
+    return [*trials, *content.get("rows", ())]
+
+
+def _outcomes(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        told["run"]: {key: value for key, value in told.items() if key not in _OF_THE_PLAN}
+        for told in [*content.get("spare", ()), *_placed(content)]
+        if "run" in told
+    }
 
 
 _OF_THE_PLAN = ("setting", "arm", "seed", "values")

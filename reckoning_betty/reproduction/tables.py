@@ -1,9 +1,11 @@
 """Results as Markdown."""
 
 from collections.abc import Sequence
+from statistics import fmean
 
 from reckoning_betty.reproduction.claims import check
-from reckoning_betty.reproduction.experiment import Experiment
+from reckoning_betty.reproduction.experiment import NONE, Experiment, Measure
+from reckoning_betty.reproduction.plan import MEASURED
 from reckoning_betty.reproduction.results import Results, spread
 
 NUMBER = "{:.1f}"
@@ -51,9 +53,7 @@ def _accuracy(experiment: Experiment, results: Results) -> str:
                 row.append(_cell(results.values(setting, arm, measure, [hops])) if has else "")
             row += [_cell(results.values(setting, arm, measure)) for measure in more]
             if experiment.paper:
-                known = experiment.paper.get(arm, {}).get(setting)
-                ours = results.mean(setting, arm, measure)
-                row += ["", ""] if known is None else [NUMBER.format(known), f"{ours - known:+.1f}"]
+                row += _beside(experiment.paper.get(arm, {}).get(setting), results, setting, arm, measure)
             rows.append(row)
     said = {"label_accuracy": "Label accuracy", "exact": "Relevant facts recalled exactly, as sets"}.get(
         measure, measure
@@ -61,7 +61,23 @@ def _accuracy(experiment: Experiment, results: Results) -> str:
     seeds = len(results.content["seeds"])
     by = ", all and by hops," if by_hops else ""
     over = f"mean and standard deviation over {seeds} seeds{', as far as they are done' if results.missing else ''}"
-    return f"{said} on test{by} in %, {over}.\n\n{table(head, rows)}"
+    counted = by_hops and results.content["config"]["hops"]
+    trained = ' "All" are the hops of training where longer ones are tested too.' if counted else ""
+    return f"{said} on test{by} in %, {over}.{trained}\n\n{table(head, rows)}"
+
+
+def _beside(
+    known: float | dict[int, float] | None, results: Results, setting: str, arm: str, measure: Measure
+) -> list[str]:
+    """The paper's number and ours minus it; where it has some numbers of hops alone, with them in brackets."""
+    if not isinstance(known, dict):
+        ours = results.mean(setting, arm, measure)
+        return ["", ""] if known is None else [NUMBER.format(known), f"{ours - known:+.1f}"]
+    told = [f"{NUMBER.format(value)} ({hops})" for hops, value in known.items()]
+    difference = [
+        f"{results.mean(setting, arm, measure, [hops]) - value:+.1f} ({hops})" for hops, value in known.items()
+    ]
+    return [", ".join(told), ", ".join(difference)]
 
 
 def _by_answer(experiment: Experiment, results: Results) -> str:
@@ -90,39 +106,43 @@ def _claims(experiment: Experiment, results: Results) -> str:
 
 
 def _trials(results: Results) -> str:
-    rows, elsewhere = [], results.content["config"]["tuned_on"]
+    rows, config = [], results.content["config"]
+    by = config.get("chosen_by", ["label_accuracy"])
     for chosen in results.content["chosen"]:
         for trial in chosen["trials"]:
             mark = "chosen" if trial["values"] == chosen["values"] else ""
             told = ", ".join(f"{key}={value}" for key, value in _flat(trial["values"]))
-            found = [NUMBER.format(100 * trial[name]) for name in ("validation", "validation_recall") if name in trial]
-            rows.append([chosen["setting"], chosen["arm"], told, " and ".join(found), mark])
+            found = [NUMBER.format(100 * trial[MEASURED[measure]]) for measure in by]
+            if "diverged" in trial:
+                found = ["diverged"]
+            rows.append([chosen["setting"], chosen["arm"], told, *found, *[""] * (len(by) - len(found)), mark])
     if not rows:
         return ""
-    recall = any("validation_recall" in trial for chosen in results.content["chosen"] for trial in chosen["trials"])
-    measured = "label accuracy and exact recall" if recall else "validation"
-    text = table(["setting", "arm", "tried", measured, ""], rows)
-    taken = "; ".join(f"{setting} takes {other}'s" for setting, other in elsewhere.items())
+    measures = ["label accuracy" if measure == "label_accuracy" else "exact recall" for measure in by]
+    text = table(["setting", "arm", "tried", *measures, ""], rows)
+    elsewhere = config["tuned_on"] | {arm: other for arm, other in config.get("tuned_as", {}).items() if other != NONE}
+    taken = "; ".join(f"{name} takes {other}'s choice" for name, other in elsewhere.items())
     told = f" ({taken})" if taken else ""
-    return f"Trials, chosen on validation, with a seed of their own{told}:\n\n{text}"
+    best = " and ".join(measures) + (", in the mean" if len(by) > 1 else "")
+    return f"Trials with a seed of their own, chosen on validation by {best}{told}:\n\n{text}"
 
 
 def _costs(results: Results) -> str:
     rows = []
-    for arm in results.arms:
-        mine = [row for row in results.content["rows"] if row["arm"] == arm]
-        if not mine:
-            continue
-        seconds = [row["training_seconds"] for row in mine]
-        tasks = [row["tasks"] for row in mine]
-        told = f"{min(seconds):.0f} to {max(seconds):.0f}", f"{min(tasks):,} to {max(tasks):,}"
-        rows.append([arm, *told, f"{max(row['peak_memory_mib'] for row in mine):.0f}"])
-    return table(["arm", "seconds of training", "tasks seen", "MiB"], rows)
+    for setting in results.settings:
+        for arm in results.arms:
+            if mine := results.rows(setting, arm):
+                seconds = [row["training_seconds"] for row in mine]
+                between = f" ({min(seconds):.0f} to {max(seconds):.0f})" if len(mine) > 1 else ""
+                told = f"{fmean(seconds):.0f}{between}", f"{mine[0]['tasks']:,}"
+                rows.append([setting, arm, *told, f"{max(row['peak_memory_mib'] for row in mine):.0f}"])
+    return table(["setting", "arm", "seconds of training", "tasks seen", "MiB"], rows)
 
 
 def _origin(results: Results) -> str:
     content = results.content
-    commits = sorted({str(row["commit"]) for row in content["rows"]})
+    trials = [trial for chosen in content["chosen"] for trial in chosen["trials"]]
+    commits = sorted({str(told["commit"]) for told in [*content["rows"], *trials] if "commit" in told})
     versions = ", ".join(f"{name} {number}" for name, number in content["versions"].items())
     seeds = ", ".join(map(str, content["seeds"]))
     return f"Size {content['size']}; seeds {seeds}; commits {', '.join(commits)}; {versions}."

@@ -4,28 +4,17 @@ A unit that is done is never run again; one that was stopped goes on from its la
 of every unit, so that an experiment can go on where its runs' folders are gone, as on another machine.
 """
 
-import fcntl
 import hashlib
 import json
-import signal
-import subprocess
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from tqdm import tqdm
-
 from reckoning_betty.config import TRAINING_SECTIONS, RunConfig
-from reckoning_betty.config_io import save_config
-from reckoning_betty.errors import UserError
 from reckoning_betty.training.metrics import read_metrics
 from reckoning_betty.training.run_directory import RunDirectory, read_json
-
-LOOK_EVERY = 2.0
-"""Seconds between looks at what runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +56,13 @@ class Unit:
         return RunDirectory(self.root / self.identity / "run")
 
     @property
+    def diverged(self) -> Path:
+        """A file that is there if training diverged where it may, with what was said."""
+        return self.root / self.identity / "diverged.json"
+
+    @property
     def is_done(self) -> bool:
-        return self.identity in self.known or self.run.summary.is_file()
+        return self.identity in self.known or self.run.summary.is_file() or self.diverged.is_file()
 
     @property
     def share_done(self) -> float:
@@ -82,10 +76,13 @@ class Unit:
         """What results keep of the unit, which must be done: its tables on test, and what it took.
 
         ``validation`` is label accuracy there, and ``validation_recall`` the share of questions whose relevant facts
-        are recalled exactly, where they are asked for: means over hops, in [0, 1].
+        are recalled exactly, where they are asked for: means over hops, in [0, 1]. Of one that diverged there is
+        ``diverged``, what it said, with nothing right on validation.
         """
         if self.identity in self.known:
             return dict(self.known[self.identity])
+        if self.diverged.is_file():
+            return read_json(self.diverged) | {"validation": 0.0, "validation_recall": 0.0, "run": self.identity}
         summary = read_json(self.run.summary)
         method = summary["method"]
         accuracy, told = summary["label_accuracy"][method], summary["methods"][method]
@@ -105,85 +102,6 @@ class Unit:
             "commit": summary["commit"],
             "run": self.identity,
         }
-
-
-def run_units(
-    units: Sequence[Unit], train: Sequence[str], workers: int, title: str, on_done: Callable[[], None]
-) -> None:
-    """Run what is not done, ``workers`` at a time, with one progress line for all.
-
-    Args:
-        units: what is to be done at the end; equal ones are run once.
-        train: the command that trains, to which options are added.
-        workers: runs at a time.
-        title: of the progress line.
-        on_done: called when a unit has become done.
-
-    Raises:
-        UserError: a run ended with an error, which it says; the others are stopped, and go on from there next time.
-        KeyboardInterrupt: Ctrl-C; runs have saved their state.
-    """
-    distinct = list({unit.identity: unit for unit in units}.values())
-    waiting = [unit for unit in distinct if not unit.is_done]
-    running: dict[str, tuple[Unit, subprocess.Popen]] = {}
-    finished = sum(unit.is_done for unit in distinct)
-    before = sum(unit.share_done for unit in distinct)  # what earlier commands did took none of this one's time
-    with tqdm(total=len(distinct), initial=before, desc=title, unit="run", bar_format=_BAR) as bar:
-        try:
-            while waiting or running:
-                while waiting and len(running) < workers:
-                    unit = waiting.pop(0)
-                    running[unit.identity] = unit, _start(unit, train)
-                time.sleep(LOOK_EVERY)
-                for identity, (unit, process) in list(running.items()):
-                    if process.poll() is not None:
-                        del running[identity]
-                        _refuse_failed(unit, process)
-                        finished += 1
-                        on_done()
-                bar.n = finished + sum(unit.share_done for unit, _ in running.values())
-                bar.initial = min(bar.initial, bar.n)  # a run goes on from its last save, before where it was stopped
-                bar.refresh()
-        except BaseException:
-            _stop([process for _, process in running.values()])
-            raise
-
-
-_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.2f}/{total} runs [{elapsed}<{remaining}]"
-
-
-def _start(unit: Unit, train: Sequence[str]) -> subprocess.Popen:
-    folder = unit.root / unit.identity
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "log.txt").open("a", encoding="utf-8") as log:
-        try:
-            fcntl.flock(
-                log, fcntl.LOCK_EX | fcntl.LOCK_NB
-            )  # of the open file, which the run inherits: held until it ends
-        except BlockingIOError:
-            raise UserError(f"{folder} is being trained by another command: wait for its end, or stop it.") from None
-        if unit.run.config.is_file():
-            options = ["--resume"]
-        else:
-            save_config(unit.config, folder / "given.yaml")
-            options = ["--config", str(folder / "given.yaml")]
-        command = [*train, "--problem", unit.config.problem, "--output", str(unit.run.root), *options]
-        return subprocess.Popen(command, stdout=log, stderr=log)
-
-
-def _refuse_failed(unit: Unit, process: subprocess.Popen) -> None:
-    if process.returncode:
-        log = unit.root / unit.identity / "log.txt"
-        said = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
-        last = said[-1].rpartition("\r")[2] if said else "nothing"
-        raise UserError(f"A run ended with code {process.returncode} and said: {last} (all of it: {log})")
-
-
-def _stop(processes: Sequence[subprocess.Popen]) -> None:
-    for process in processes:
-        process.send_signal(signal.SIGINT)  # saves its state after the step
-    for process in processes:
-        process.wait()
 
 
 def _changed(given: dict[str, Any], default: dict[str, Any]) -> dict[str, Any]:

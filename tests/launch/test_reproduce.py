@@ -3,10 +3,13 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from launching import TINY, call
+
+from reckoning_betty.reproduction import running
 
 NESTED = {}
 for override in TINY:
@@ -79,13 +82,32 @@ def test_the_list_names_all_that_is_shipped():
         ([], "Name an experiment: made; or type --list."),
         (["other"], "There is no experiment 'other': take one of made."),
         (["made", "--size", "huge"], "--size huge: made has small."),
-        (["made", "--workers", "-1"], "--workers -1 must be 0 or more; 0 takes one per core."),
+        (["made", "--workers", "-1"], "--workers -1 must be 0 or more; 0 takes one per core, or with a GPU one."),
     ],
 )
 def test_bad_input_is_one_sentence(arguments, says, folder):
     result = call("reproduce", "--output", folder, *arguments)
     assert (result.code, result.said) == (2, [f"error: {says}"])
     assert [file.name for file in folder.iterdir()] == ["made.yaml"]
+
+
+def test_a_folder_without_experiments_is_refused(tmp_path):
+    for arguments in (["--list"], ["made"]):
+        result = call("reproduce", *arguments, "--output", tmp_path)
+        told = f"error: {tmp_path} holds no experiments, which are YAML files; name another folder or leave it out."
+        assert (result.code, result.said) == (2, [told])
+
+
+def test_ctrl_c_says_how_to_go_on(folder, monkeypatch):
+    def interrupted(seconds):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "time", SimpleNamespace(sleep=interrupted))
+        result = reproduce(folder, "made")
+    said = "Stopped; what was done is kept, and the same command with --resume goes on."
+    assert (result.code, result.said[-1]) == (130, said)
+    assert reproduce(folder, "made", "--resume").code == 0
 
 
 def test_an_experiment_that_trains_what_cannot_be_says_so(folder):

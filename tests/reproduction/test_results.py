@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from made_up import made_up_results
+from made_up import SIZE, made_up_results
 from matplotlib.image import imread
 
 from reckoning_betty.reproduction.claims import check
@@ -92,7 +92,7 @@ def test_the_table_has_ours_beside_the_papers():
     assert "| short | ours | inner.steps=3 | 50.0 | chosen |" in text
     assert "| short | ours | inner.steps=4 | 50.0 |  |" in text
     assert text.count("inner.steps=3") == 1
-    assert "| ours | 2 to 2 | 40 to 41 | 100 |" in text
+    assert "| short | ours | 2 (2 to 2) | 40 | 100 |" in text
     assert "seeds 0, 1; commits abc; torch 2." in text
 
 
@@ -101,9 +101,22 @@ def test_trials_chosen_by_recall_too_show_it():
         cell | {"trials": [trial | {"validation_recall": 0.25} for trial in cell["trials"]]}
         for cell in RESULTS.content["chosen"]
     ]
-    text = markdown(experiment(), Results(RESULTS.content | {"chosen": chosen}))
-    assert "| setting | arm | tried | label accuracy and exact recall |  |" in text
-    assert "| short | ours | inner.steps=3 | 50.0 and 25.0 | chosen |" in text
+    chosen[0]["trials"][1] |= {"diverged": "L_CLM is not finite", "commit": "def"}
+    config = SIZE | {"chosen_by": ["label_accuracy", "exact"], "tuned_as": {"theirs": "ours"}}
+    text = markdown(experiment(), Results(RESULTS.content | {"chosen": chosen, "config": config}))
+    assert (
+        "Trials with a seed of their own, chosen on validation by label accuracy and exact recall, in the mean "
+        "(long takes short's choice; theirs takes ours's choice):" in text
+    )
+    assert "| setting | arm | tried | label accuracy | exact recall |  |" in text
+    assert "| short | ours | inner.steps=3 | 50.0 | 25.0 | chosen |" in text
+    assert "| short | ours | inner.steps=4 | diverged |  |  |" in text
+    assert "commits abc, def;" in text
+
+
+def test_the_papers_numbers_may_be_of_some_hops_alone():
+    text = markdown(experiment(paper={"ours": {"short": {2: 80.0, 10: 99.0}}}), RESULTS)
+    assert "| 80.0 (2), 99.0 (10) | +20.0 (2), -4.0 (10) |" in text
 
 
 def without(*cells, seed=1):

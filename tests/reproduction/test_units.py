@@ -12,11 +12,12 @@ from problems import find_problem
 from problems.clutrr import ClutrrConfig
 from reckoning_betty.config_io import load_values
 from reckoning_betty.errors import UserError
-from reckoning_betty.reproduction import units as units_module
+from reckoning_betty.reproduction import running
 from reckoning_betty.reproduction.experiment import Experiment, Size
 from reckoning_betty.reproduction.plan import TRIAL_SEED, Plan
-from reckoning_betty.reproduction.results import collect, known_outcomes
-from reckoning_betty.reproduction.units import Unit, run_units
+from reckoning_betty.reproduction.results import collect, known_outcomes, save_what_is_new
+from reckoning_betty.reproduction.running import Trainer, run_units
+from reckoning_betty.reproduction.units import Unit
 from reckoning_betty.training.run_directory import write_json
 
 TRAIN = """
@@ -34,6 +35,9 @@ else:
 if config["inner"]["steps"] == 9:
     print("error: nine is too many", file=sys.stderr)
     sys.exit(2)
+if config["inner"]["steps"] == 8:
+    print("error: L_CLM is not finite", file=sys.stderr)
+    sys.exit(3)
 accuracy = {"validation": {"2": config["inner"]["steps"] / 10}, "test": {"2": 0.5}}
 method = config["method"]
 times = {"steps": 10, "best_step": 5, "training_seconds": 1.5, "peak_memory_mib": [9.0]}
@@ -60,9 +64,9 @@ def unit(root, **values):
 
 @pytest.fixture
 def train(tmp_path, monkeypatch):
-    monkeypatch.setattr(units_module, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(running, "LOOK_EVERY", 0.05)
     (tmp_path / "train.py").write_text(TRAIN)
-    return [sys.executable, str(tmp_path / "train.py")]
+    return Trainer([sys.executable, str(tmp_path / "train.py")], tmp_path)
 
 
 def calls(root):
@@ -104,10 +108,10 @@ def test_the_budget_of_another_method_leaves_a_run_its_name(tmp_path):
 
 def test_each_is_run_once(tmp_path, train):
     both = [unit(tmp_path / "runs", seed=seed) for seed in (0, 1, 0)]
-    run_units(both, train, 2, "test", lambda: None)
+    run_units(both, train, "test", lambda: None)
     assert len(calls(tmp_path / "runs")) == 2
     assert all(one.is_done for one in both)
-    run_units(both, train, 2, "test", lambda: None)
+    run_units(both, train, "test", lambda: None)
     assert len(calls(tmp_path / "runs")) == 2
 
 
@@ -115,7 +119,7 @@ def test_what_was_begun_goes_on(tmp_path, train):
     one = unit(tmp_path / "runs")
     one.run.root.mkdir(parents=True)
     one.run.config.write_text(yaml.safe_dump({"method": "reckoning", "inner": {"steps": 4}}))
-    run_units([one], train, 1, "test", lambda: None)
+    run_units([one], train, "test", lambda: None)
     assert calls(tmp_path / "runs")[0].endswith("--resume")
     assert one.is_done
 
@@ -131,22 +135,21 @@ def test_progress_counts_the_steps_of_what_runs(tmp_path):
 def test_a_run_that_fails_is_told_and_others_are_kept(tmp_path, train):
     good, bad = unit(tmp_path / "runs"), unit(tmp_path / "runs", inner={"steps": 9})
     with pytest.raises(UserError, match=r"with code 2 and said: error: nine is too many \(all of it: .*log\.txt\)"):
-        run_units([good, bad], train, 1, "test", lambda: None)
+        run_units([good, bad], train, "test", lambda: None)
     assert good.is_done
 
 
 def test_a_run_has_one_command_at_a_time(tmp_path, train):
     """The first command is killed and leaves its run behind; a second one must not train in the same folder."""
     one = unit(tmp_path / "runs")
-    slow = [sys.executable, "-c", "import time; time.sleep(60)"]
-    left = units_module._start(one, slow)
+    left = replace(train, command=[sys.executable, "-c", "import time; time.sleep(60)"]).start(one)
     try:
         with pytest.raises(UserError, match=f"{one.identity} is being trained by another command"):
-            run_units([one], train, 1, "test", lambda: None)
+            run_units([one], train, "test", lambda: None)
     finally:
         left.kill()
         left.wait()
-    run_units([one], train, 1, "test", lambda: None)
+    run_units([one], train, "test", lambda: None)
     assert one.is_done
 
 
@@ -158,7 +161,7 @@ def test_trials_choose_on_validation_and_runs_take_what_they_chose(tmp_path, tra
     assert {one.config.seed for one in trials} == {TRIAL_SEED}
     assert {one.config.save_every for one in trials} == {7}
     assert {tuple(one.config.data.hops) for one in trials} == {(2,)}
-    run_units(trials, train, 2, "test", lambda: None)
+    run_units(trials, train, "test", lambda: None)
     assert plan.chosen("long", "ours") == {"inner": {"steps": 4}}
     assert [trial["validation"] for trial in plan.tried("long", "ours")] == [0.3, 0.4]
     assert plan.chosen("long", "third") == {"inner": {"steps": 4}}
@@ -174,16 +177,65 @@ def test_trials_choose_on_validation_and_runs_take_what_they_chose(tmp_path, tra
     assert {one.config.save_every for *_, one in runs} == {50}
 
 
-def test_trials_of_runs_that_recall_are_chosen_by_both(tmp_path, train):
+def test_trials_may_be_chosen_by_answers_and_recall(tmp_path, train):
     """The second has the better labels, 40 against 30, and the worse recall."""
-    recalling = Size(**SIZE | {"base": SIZE["base"] | {"evaluation": {"max_recall_tokens": 5}}})
-    plan = Plan(size=recalling, resolve=resolve, root=tmp_path / "runs")
+    recalling = SIZE | {"base": SIZE["base"] | {"evaluation": {"max_recall_tokens": 5}}}
+    by_both = Size(**recalling, chosen_by=["label_accuracy", "exact"])
+    plan = Plan(size=by_both, resolve=resolve, root=tmp_path / "runs")
     trials = plan.trials()
-    run_units(trials, train, 2, "test", lambda: None)
+    run_units(trials, train, "test", lambda: None)
     assert [trial["validation"] for trial in plan.tried("long", "ours")] == [0.3, 0.4]
     assert [trial["validation_recall"] for trial in plan.tried("long", "ours")] == pytest.approx([0.4, 0.2])
     assert [trial["knowledge_recall"] for trial in plan.tried("long", "ours")] == [{"2": {"exact": 0.25}}] * 2
     assert plan.chosen("long", "ours") == {"inner": {"steps": 3}}
+    assert replace(plan, size=Size(**recalling)).chosen("long", "ours") == {"inner": {"steps": 4}}
+
+
+def test_trials_without_what_they_are_chosen_by_are_refused(tmp_path, train):
+    plan = Plan(size=Size(**SIZE, chosen_by=["label_accuracy", "exact"]), resolve=resolve, root=tmp_path / "runs")
+    run_units(plan.trials(), train, "test", lambda: None)
+    with pytest.raises(UserError, match=r"\(long, ours\) has no validation_recall, which chosen_by asks for"):
+        plan.chosen("long", "ours")
+
+
+def test_a_trial_that_diverges_is_not_chosen_and_not_run_again(tmp_path, train):
+    trials = SIZE["trials"] | {"ours": [{"inner": {"steps": 8}}, {"inner": {"steps": 3}}]}
+    plan = Plan(size=Size(**SIZE | {"trials": trials}), resolve=resolve, root=tmp_path / "runs")
+    for _ in range(2):
+        run_units(plan.trials(), train, "test", lambda: None, may_diverge=True)
+        assert len(calls(tmp_path / "runs")) == 3  # the trials of one arm are equal, but for the seed
+    assert plan.is_chosen
+    diverged, good = plan.tried("long", "ours")
+    assert (diverged["diverged"], diverged["validation"], good["validation"]) == ("L_CLM is not finite", 0, 0.3)
+    assert plan.chosen("long", "ours") == {"inner": {"steps": 3}}
+    with pytest.raises(UserError, match=r"with code 3 and said: error: L_CLM is not finite"):
+        run_units([unit(tmp_path / "others", inner={"steps": 8})], train, "test", lambda: None)
+
+
+def test_runs_outlive_a_new_trial_in_the_results(tmp_path, train):
+    """They have no place while it is missing; and are back when it is done, their folders gone."""
+    file = tmp_path / "results" / "made_up_small.json"
+    experiment = Experiment(name="made_up", title="", source="", figure="hops", sizes={})
+    size = SIZE | {"trials": {"ours": [{}, {"inner": {"steps": 5}}], "theirs": [{}, {"seed": 5}]}}
+    plan = Plan(size=Size(**size), resolve=resolve, root=tmp_path / "runs")
+    run_units(plan.trials(), train, "test", lambda: None)
+    run_units([one for *_, one in plan.runs()][:3], train, "test", lambda: None)
+    save_what_is_new(collect(experiment, "small", plan), file)
+    rows = json.loads(file.read_text())["rows"]
+
+    more = size | {"trials": {arm: [*tried, {"inner": {"steps": 1}}] for arm, tried in size["trials"].items()}}
+    moved = Plan(size=Size(**more), resolve=resolve, root=tmp_path / "new", known=known_outcomes(file.parent))
+    seen = []
+
+    def keep():
+        save_what_is_new(collect(experiment, "small", moved), file)
+        told = json.loads(file.read_text())
+        seen.append((len(told["rows"]), len(told.get("spare", ()))))
+
+    run_units(moved.trials(), train, "test", keep)
+    assert seen == [(0, 3), (3, 0)]
+    assert json.loads(file.read_text())["rows"] == rows
+    assert len(rows) == 3
 
 
 def test_what_results_know_is_not_run_again(tmp_path, train):
@@ -191,11 +243,11 @@ def test_what_results_know_is_not_run_again(tmp_path, train):
     plan = Plan(size=Size(**SIZE), resolve=resolve, root=tmp_path / "runs")
     experiment = Experiment(name="made_up", title="", source="", figure="hops", sizes={})
     collected = []
-    run_units(plan.trials(), train, 1, "test", lambda: collected.append(collect(experiment, "small", plan)))
+    run_units(plan.trials(), train, "test", lambda: collected.append(collect(experiment, "small", plan)))
     assert [len(content["rows"]) for content in collected] == [0] * 3
     assert [sum(len(chosen["trials"]) for chosen in content["chosen"]) for content in collected] == [1, 2, 4]
     runs = [one for *_, one in plan.runs()]
-    run_units(runs[:3], train, 1, "test", lambda: None)
+    run_units(runs[:3], train, "test", lambda: None)
     (tmp_path / "results").mkdir()
     write_json(tmp_path / "results" / "made_up_small.json", collect(experiment, "small", plan))
 
@@ -204,6 +256,6 @@ def test_what_results_know_is_not_run_again(tmp_path, train):
     again = [one for *_, one in moved.runs()]
     assert [one.is_done for one in again] == [True] * 3 + [False] * 5
     assert [one.outcome() for one in again[:3]] == [one.outcome() for one in runs[:3]]
-    run_units([*moved.trials(), *again], train, 1, "test", lambda: None)
+    run_units([*moved.trials(), *again], train, "test", lambda: None)
     assert len(calls(tmp_path / "elsewhere")) == 5
     assert collect(experiment, "small", moved)["rows"][:3] == collect(experiment, "small", plan)["rows"][:3]

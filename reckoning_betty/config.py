@@ -194,6 +194,8 @@ class EvaluationConfig:
     """Cap of greedy decoding, the same for every question, so that no answer's length leaks."""
     max_recall_tokens: int = 0
     """Cap of decoding the relevant facts behind the answer, on validation and test at the end; 0 for no recall."""
+    choose_by_recall: bool = False
+    """Whether the best on validation is so by the mean of label accuracy and exact recall, not by the first alone."""
     tasks_per_batch: int = 64
     inner_steps: int = 0
     """Inner steps at evaluation; 0 for as many as trained."""
@@ -203,6 +205,12 @@ class EvaluationConfig:
             require(getattr(self, key) >= 1, f"evaluation.{key}", getattr(self, key), "it must be at least 1")
         for key in ("inner_steps", "max_recall_tokens"):
             require(getattr(self, key) >= 0, f"evaluation.{key}", getattr(self, key), "it cannot be negative")
+        require(
+            self.max_recall_tokens > 0 or not self.choose_by_recall,
+            "evaluation.choose_by_recall",
+            self.choose_by_recall,
+            "without evaluation.max_recall_tokens nothing is recalled",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

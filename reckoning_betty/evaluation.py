@@ -194,9 +194,9 @@ def accuracy_table(tasks: Sequence[Task], texts: Sequence[str], by: Literal["hop
     return {str(key): {"n": len(hits), "label_accuracy": sum(hits) / len(hits)} for key, hits in sorted(right.items())}
 
 
-def overall(table: Table) -> float:
-    """Label accuracy over all questions of a table."""
-    return sum(row["n"] * row["label_accuracy"] for row in table.values()) / sum(row["n"] for row in table.values())
+def overall(table: Table, measure: str = "label_accuracy") -> float:
+    """A table's measure over all its questions."""
+    return sum(row["n"] * row[measure] for row in table.values()) / sum(row["n"] for row in table.values())
 
 
 def _first_question(task: Task) -> Task:

@@ -63,7 +63,6 @@ class Size:
         tuned_on: for a setting without trials of its own the setting whose choice it takes.
         hops: for a setting the tests that count where all are asked for; those of training where there are longer ones.
         tuned_as: arms without trials of their own, and the arm whose choice they take; ``none`` for none.
-        chosen_by: what is best in the trial chosen, on validation: the mean of these, label_accuracy and exact.
     """
 
     seeds: list[int]
@@ -75,7 +74,6 @@ class Size:
     tuned_on: dict[str, str] = field(default_factory=dict)
     tuned_as: dict[str, str] = field(default_factory=dict)
     hops: dict[str, list[int]] = field(default_factory=dict)
-    chosen_by: list[Literal["label_accuracy", "exact"]] = field(default_factory=lambda: ["label_accuracy"])
 
     def values(self, setting: str, arm: str, *more: Values) -> Values:
         """The run config of an arm in a setting, with ``more`` laid over it."""
@@ -199,7 +197,6 @@ def _check(size: Size, where: str) -> None:
     _refuse_unknown(where, "trials or tuned_as", named, size.arms)
     _refuse_unknown(where, "tuned_on", [setting for pair in size.tuned_on.items() for setting in pair], size.settings)
     _refuse_unknown(where, "hops", size.hops, size.settings)
-    _refuse_unknown(where, "chosen_by", size.chosen_by, ("label_accuracy", "exact"))
 
 
 def _in_steps(section: Values) -> Values:

@@ -6,15 +6,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from reckoning_betty.errors import UserError
 from reckoning_betty.reproduction.experiment import Size, Values
 from reckoning_betty.reproduction.units import Resolve, Unit
 
 TRIAL_SEED = 1000
 """Of all trials, so that no reported run has chosen for itself."""
-
-MEASURED = {"label_accuracy": "validation", "exact": "validation_recall"}
-"""Where an outcome has on validation what ``Size.chosen_by`` names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,19 +51,11 @@ class Plan:
         return [{"values": values} | unit.outcome() for values, unit in units if unit.is_done]
 
     def chosen(self, setting: str, arm: str) -> Values:
-        """What the arm's trials chose on validation by ``Size.chosen_by``, the first of the best. They must be done.
+        """What the arm's trials chose on validation, the first of the best. They must be done.
 
-        Raises:
-            UserError: a trial that was known before lacks what is chosen by.
+        The best by label accuracy, or by its mean with exact recall where checkpoints are (``choose_by_recall``).
         """
-        tried, by = self.tried(setting, arm), [MEASURED[measure] for measure in self.size.chosen_by]
-        lacking = [trial for trial in tried if not trial.keys() >= set(by)]
-        if lacking:
-            raise UserError(
-                f"Trial {lacking[0]['run']} ({setting}, {arm}) has no {by[-1]}, which chosen_by asks for: give runs "
-                "evaluation.max_recall_tokens, and take such trials out of the results file."
-            )
-        return max(tried, key=lambda trial: fmean(trial[key] for key in by), default={"values": {}})["values"]
+        return max(self.tried(setting, arm), key=_validated, default={"values": {}})["values"]
 
     def runs(self) -> Iterator[tuple[str, str, int, Unit]]:
         """Setting, arm, seed and unit. The trials must be done. All settings and arms of a seed before the next."""
@@ -81,3 +69,8 @@ class Plan:
 
     def _unit(self, setting: str, arm: str, *more: Values) -> Unit:
         return Unit(self.resolve(self.size.values(setting, arm, *more)), self.root, self.known)
+
+
+def _validated(trial: Mapping[str, Any]) -> float:
+    labels = trial["validation"]
+    return fmean([labels, trial.get("validation_recall", labels)])

@@ -5,7 +5,6 @@ from statistics import fmean
 
 from reckoning_betty.reproduction.claims import check
 from reckoning_betty.reproduction.experiment import NONE, Experiment, Measure
-from reckoning_betty.reproduction.plan import MEASURED
 from reckoning_betty.reproduction.results import Results, spread
 
 NUMBER = "{:.1f}"
@@ -107,23 +106,22 @@ def _claims(experiment: Experiment, results: Results) -> str:
 
 def _trials(results: Results) -> str:
     rows, config = [], results.content["config"]
-    by = config.get("chosen_by", ["label_accuracy"])
+    told_of = [trial for chosen in results.content["chosen"] for trial in chosen["trials"]]
+    by_recall = any("validation_recall" in trial for trial in told_of)
+    measured = {"validation": "label accuracy"} | ({"validation_recall": "exact recall"} if by_recall else {})
     for chosen in results.content["chosen"]:
         for trial in chosen["trials"]:
             mark = "chosen" if trial["values"] == chosen["values"] else ""
             told = ", ".join(f"{key}={value}" for key, value in _flat(trial["values"]))
-            found = [NUMBER.format(100 * trial[MEASURED[measure]]) for measure in by]
-            if "diverged" in trial:
-                found = ["diverged"]
-            rows.append([chosen["setting"], chosen["arm"], told, *found, *[""] * (len(by) - len(found)), mark])
+            found = ["diverged" if "diverged" in trial else NUMBER.format(100 * trial[name]) for name in measured]
+            rows.append([chosen["setting"], chosen["arm"], told, *found, mark])
     if not rows:
         return ""
-    measures = ["label accuracy" if measure == "label_accuracy" else "exact recall" for measure in by]
-    text = table(["setting", "arm", "tried", *measures, ""], rows)
+    text = table(["setting", "arm", "tried", *measured.values(), ""], rows)
     elsewhere = config["tuned_on"] | {arm: other for arm, other in config.get("tuned_as", {}).items() if other != NONE}
     taken = "; ".join(f"{name} takes {other}'s choice" for name, other in elsewhere.items())
     told = f" ({taken})" if taken else ""
-    best = " and ".join(measures) + (", in the mean" if len(by) > 1 else "")
+    best = " and ".join(measured.values()) + (", in the mean" if by_recall else "")
     return f"Trials with a seed of their own, chosen on validation by {best}{told}:\n\n{text}"
 
 

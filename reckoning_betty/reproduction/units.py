@@ -75,25 +75,23 @@ class Unit:
     def outcome(self) -> dict[str, Any]:
         """What results keep of the unit, which must be done: its tables on test, and what it took.
 
-        ``validation`` is label accuracy there, and ``validation_recall`` the share of questions whose relevant facts
-        are recalled exactly, where they are asked for: means over hops, in [0, 1]. Of one that diverged there is
-        ``diverged``, what it said, with nothing right on validation.
+        ``validation`` is label accuracy there, and ``validation_recall`` exact recall where the best is chosen by that
+        too: means over hops, in [0, 1]. Of one that diverged there is ``diverged``, what it said, with nothing right on
+        validation.
         """
         if self.identity in self.known:
             return dict(self.known[self.identity])
         if self.diverged.is_file():
-            return read_json(self.diverged) | {"validation": 0.0, "validation_recall": 0.0, "run": self.identity}
+            return read_json(self.diverged) | {"validation": 0.0, "run": self.identity}
         summary = read_json(self.run.summary)
         method = summary["method"]
         accuracy, told = summary["label_accuracy"][method], summary["methods"][method]
-        recall = told.get("knowledge_recall", {})
-        recalled = [row["exact"] for row in recall.get("validation", {}).values()]
-        return {
+        recall = told.get("knowledge_recall", {"validation": {}, "test": {}})
+        outcome = {
             "label_accuracy": accuracy["test"],
             "label_accuracy_by_answer": told["label_accuracy_by_answer"]["test"],
-            "knowledge_recall": recall.get("test", {}),
+            "knowledge_recall": recall["test"],
             "validation": fmean(accuracy["validation"].values()),
-            **({"validation_recall": fmean(recalled)} if recalled else {}),
             "steps": told["steps"],
             "best_step": told["best_step"],
             "tasks": told["steps"] * self.config.training(method).tasks_per_step,
@@ -102,6 +100,9 @@ class Unit:
             "commit": summary["commit"],
             "run": self.identity,
         }
+        if self.config.evaluation.choose_by_recall:
+            outcome["validation_recall"] = fmean(row["exact"] for row in recall["validation"].values())
+        return outcome
 
 
 def _changed(given: dict[str, Any], default: dict[str, Any]) -> dict[str, Any]:

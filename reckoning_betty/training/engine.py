@@ -20,6 +20,7 @@ from reckoning_betty.distributed.processes import Processes
 from reckoning_betty.errors import UserError
 from reckoning_betty.evaluation import Answerer, accuracy_table, overall
 from reckoning_betty.mended_betty import MendedEngine
+from reckoning_betty.recall import recall_table
 from reckoning_betty.training.metrics import MetricLog
 
 LOG_EVERY = 10
@@ -70,7 +71,7 @@ class TrainingEngine(MendedEngine):
             valid_step=training.validate_every * job.iterations_per_step,
             strategy="accelerate",
             early_stopping=training.patience > 0,
-            early_stopping_metric="label_accuracy",
+            early_stopping_metric="score",
             early_stopping_mode="max",
             early_stopping_tolerance=training.patience,
         )
@@ -125,19 +126,25 @@ class TrainingEngine(MendedEngine):
             raise Interrupted(f"{job.method}: stopped at outer step {step} of {job.training.steps}")
 
     def validation(self) -> dict[str, float]:
-        """Label accuracy and answer loss on the validation tasks; the best so far is kept as the checkpoint."""
+        """Label accuracy and answer loss on the validation tasks, and exact recall if the answerer recalls.
+
+        The best so far by the score, the mean of accuracy and recall, and then by the loss is kept as the checkpoint.
+        """
         job, step = self.job, self.outer.count
         answers = job.answerer.answer(job.validation)
         accuracy, nll = overall(accuracy_table(job.validation, answers.texts)), answers.nll.mean().item()
-        stats = {"label_accuracy": accuracy, "answer_loss": nll}
+        stats, score = {"label_accuracy": accuracy, "answer_loss": nll}, accuracy
+        if job.answerer.max_recall_tokens:
+            stats["exact_recall"] = overall(recall_table(job.validation, answers.recalled), "exact")
+            score = (accuracy + stats["exact_recall"]) / 2
         named = {f"validation_{name}": value for name, value in stats.items()}
         job.log.write(job.method, step, named | {"seconds": job.seconds})
-        if self.best is None or (accuracy, -nll) > self.best:
-            self.best = (accuracy, -nll)
+        if self.best is None or (score, -nll) > self.best:
+            self.best = (score, -nll)
             job.save_best({"outer_step": step, "validation": stats})
         if self._bar is not None:
-            self._bar.set_postfix(validation=f"{accuracy:.1%}", best=f"{self.best[0]:.1%}")
-        return stats
+            self._bar.set_postfix(validation=f"{score:.1%}", best=f"{self.best[0]:.1%}")
+        return stats | {"score": score}
 
     def save_state(self) -> None:
         """Write everything that ``load_saved_state`` needs to go on bit for bit, in one atomic file."""

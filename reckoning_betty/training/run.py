@@ -155,10 +155,13 @@ class Run:
             weights = whole_state(model.state_dict(keep_vars=True))
             self.processes.on_main(lambda: save_checkpoint(folder, checkpoint, weights))
 
+        answerer = self._answerer(method, model, levels.rates, encoder)
+        if config.evaluation.choose_by_recall:
+            answerer.max_recall_tokens = config.evaluation.max_recall_tokens
         job = Job(
             method=method,
             training=config.training(method),
-            answerer=self._answerer(method, model, levels.rates, encoder),
+            answerer=answerer,
             validation=self.splits.validation,
             iterations_per_step=levels.iterations_per_step,
             state_file=self.directory.state(method),

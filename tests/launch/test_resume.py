@@ -162,7 +162,7 @@ def test_a_run_stopped_at_the_validation_that_ends_it_early_does_not_train_on(tm
         validations.append(engine.outer.count)
         if len(validations) == 2:
             signal.raise_signal(signal.SIGINT)
-        return {"label_accuracy": 0.0}
+        return {"score": 0.0}
 
     trained_options = ("method=no_facts", "baselines=[]", "no_facts.patience=1", "no_facts.validate_every=3")
     options = [key for key in COMMAND if not key.startswith("no_facts.validate_every")]

@@ -61,10 +61,6 @@ def test_tasks_stand_for_as_many_steps_as_they_take(tmp_path):
             r"tuned_on has 'far', but it must be of short, long",
         ),
         ({"sizes": {"small": SIZE | {"hops": {"far": [2]}}}}, r"hops has 'far', but it must be of short, long"),
-        (
-            {"sizes": {"small": SIZE | {"chosen_by": ["recall"]}}},
-            r"chosen_by has 'recall', but it must be of la",
-        ),
         ({"figure": "hop"}, r"figure has 'hop', but it must be of hops, settings, sets, runtime"),
         ({"claims": [CLAIM | {"kind": "margins"}]}, r"a claim: kind has 'margins', but it must be of margin, never_b"),
         ({"claims": [CLAIM | {"arm": "his"}]}, r"a claim: arm or against has 'his', but it must be of ours, theirs"),

@@ -102,7 +102,7 @@ def test_trials_chosen_by_recall_too_show_it():
         for cell in RESULTS.content["chosen"]
     ]
     chosen[0]["trials"][1] |= {"diverged": "L_CLM is not finite", "commit": "def"}
-    config = SIZE | {"chosen_by": ["label_accuracy", "exact"], "tuned_as": {"theirs": "ours"}}
+    config = SIZE | {"tuned_as": {"theirs": "ours"}}
     text = markdown(experiment(), Results(RESULTS.content | {"chosen": chosen, "config": config}))
     assert (
         "Trials with a seed of their own, chosen on validation by label accuracy and exact recall, in the mean "
@@ -110,7 +110,7 @@ def test_trials_chosen_by_recall_too_show_it():
     )
     assert "| setting | arm | tried | label accuracy | exact recall |  |" in text
     assert "| short | ours | inner.steps=3 | 50.0 | 25.0 | chosen |" in text
-    assert "| short | ours | inner.steps=4 | diverged |  |  |" in text
+    assert "| short | ours | inner.steps=4 | diverged | diverged |  |" in text
     assert "commits abc, def;" in text
 
 

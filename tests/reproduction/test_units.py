@@ -177,25 +177,23 @@ def test_trials_choose_on_validation_and_runs_take_what_they_chose(tmp_path, tra
     assert {one.config.save_every for *_, one in runs} == {50}
 
 
-def test_trials_may_be_chosen_by_answers_and_recall(tmp_path, train):
+def test_trials_of_runs_that_choose_by_recall_are_chosen_by_it_too(tmp_path, train):
     """The second has the better labels, 40 against 30, and the worse recall."""
-    recalling = SIZE | {"base": SIZE["base"] | {"evaluation": {"max_recall_tokens": 5}}}
-    by_both = Size(**recalling, chosen_by=["label_accuracy", "exact"])
-    plan = Plan(size=by_both, resolve=resolve, root=tmp_path / "runs")
-    trials = plan.trials()
-    run_units(trials, train, "test", lambda: None)
-    assert [trial["validation"] for trial in plan.tried("long", "ours")] == [0.3, 0.4]
-    assert [trial["validation_recall"] for trial in plan.tried("long", "ours")] == pytest.approx([0.4, 0.2])
-    assert [trial["knowledge_recall"] for trial in plan.tried("long", "ours")] == [{"2": {"exact": 0.25}}] * 2
+
+    def tried(**evaluation):
+        recalling = SIZE["base"] | {"evaluation": {"max_recall_tokens": 5} | evaluation}
+        plan = Plan(size=Size(**SIZE | {"base": recalling}), resolve=resolve, root=tmp_path / "runs")
+        run_units(plan.trials(), train, "test", lambda: None)
+        assert [trial["validation"] for trial in plan.tried("long", "ours")] == [0.3, 0.4]
+        assert [trial["knowledge_recall"] for trial in plan.tried("long", "ours")] == [{"2": {"exact": 0.25}}] * 2
+        return plan, plan.tried("long", "ours")
+
+    plan, trials = tried(choose_by_recall=True)
+    assert [trial["validation_recall"] for trial in trials] == pytest.approx([0.4, 0.2])
     assert plan.chosen("long", "ours") == {"inner": {"steps": 3}}
-    assert replace(plan, size=Size(**recalling)).chosen("long", "ours") == {"inner": {"steps": 4}}
-
-
-def test_trials_without_what_they_are_chosen_by_are_refused(tmp_path, train):
-    plan = Plan(size=Size(**SIZE, chosen_by=["label_accuracy", "exact"]), resolve=resolve, root=tmp_path / "runs")
-    run_units(plan.trials(), train, "test", lambda: None)
-    with pytest.raises(UserError, match=r"\(long, ours\) has no validation_recall, which chosen_by asks for"):
-        plan.chosen("long", "ours")
+    plan, trials = tried()
+    assert all("validation_recall" not in trial for trial in trials)
+    assert plan.chosen("long", "ours") == {"inner": {"steps": 4}}
 
 
 def test_a_trial_that_diverges_is_not_chosen_and_not_run_again(tmp_path, train):

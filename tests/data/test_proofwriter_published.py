@@ -1,6 +1,7 @@
 """The published rows of ../shared: all are understood, and all their labels and depths are the prover's."""
 
 import json
+import random
 from collections import Counter
 
 import pytest
@@ -50,18 +51,29 @@ def test_every_label_and_depth(rows, split, count):
     assert set(forms) == {True}  # each is told as it stands, too
 
 
+def drawn(splits):
+    """All training tasks, each as at some visit."""
+    return [splits.train.drawing.task(puzzle, 0, random.Random(0)) for puzzle in splits.train.order.tasks]
+
+
+def test_no_theory_is_in_two_splits(folder):
+    splits = read_proofwriter(folder, distractors="all")
+    train, validation, test = (
+        {frozenset(task.facts) for task in tasks} for tasks in (drawn(splits), splits.validation, splits.test)
+    )
+    assert len(train) > 1000
+    assert not train & validation
+    assert not (train | validation) & test
+
+
 def test_as_training_data(folder):
     splits = read_proofwriter(folder)
-    train = [
-        splits.train.drawing.task(puzzle, 0, __import__("random").Random(0)) for puzzle in splits.train.order.tasks
-    ]
+    train = drawn(splits)
     assert (len(train), len(splits.validation), len(splits.test)) == (1936, 98, 410)
     for task in (*train[:200], *splits.validation, *splits.test):
         assert sorted(task.questions[0].relevant) == list(range(len(task.facts)))
         assert len(task.facts) >= 2
-    theories = [{puzzle.theory for puzzle in splits.train.order.tasks}]
     assert splits.test == read_proofwriter_tests(folder)
-    assert all(len(theory) >= 10 for theory in theories[0])
     answers = Counter(task.questions[0].answer for task in splits.test)
     assert min(answers.values()) == answers["unknown"] == 70
 

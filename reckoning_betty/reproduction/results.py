@@ -70,8 +70,7 @@ def known_outcomes(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _placed(content: dict[str, Any]) -> list[dict[str, Any]]:
-    trials = [trial for chosen in content.get("chosen", ()) for trial in chosen["trials"]]
-    return [*trials, *content.get("rows", ())]
+    return [*Results(content).trials, *content.get("rows", ())]
 
 
 def _outcomes(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -98,6 +97,11 @@ class Results:
     @property
     def arms(self) -> list[str]:
         return list(self.content["config"]["arms"])
+
+    @property
+    def trials(self) -> list[dict[str, Any]]:
+        """All that are done."""
+        return [trial for chosen in self.content.get("chosen", ()) for trial in chosen["trials"]]
 
     @property
     def missing(self) -> int:

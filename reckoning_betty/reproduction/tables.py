@@ -106,8 +106,7 @@ def _claims(experiment: Experiment, results: Results) -> str:
 
 def _trials(results: Results) -> str:
     rows, config = [], results.content["config"]
-    told_of = [trial for chosen in results.content["chosen"] for trial in chosen["trials"]]
-    by_recall = any("validation_recall" in trial for trial in told_of)
+    by_recall = any("validation_recall" in trial for trial in results.trials)
     measured = {"validation": "label accuracy"} | ({"validation_recall": "exact recall"} if by_recall else {})
     for chosen in results.content["chosen"]:
         for trial in chosen["trials"]:
@@ -139,8 +138,7 @@ def _costs(results: Results) -> str:
 
 def _origin(results: Results) -> str:
     content = results.content
-    trials = [trial for chosen in content["chosen"] for trial in chosen["trials"]]
-    commits = sorted({str(told["commit"]) for told in [*content["rows"], *trials] if "commit" in told})
+    commits = sorted({str(told["commit"]) for told in [*content["rows"], *results.trials] if "commit" in told})
     versions = ", ".join(f"{name} {number}" for name, number in content["versions"].items())
     seeds = ", ".join(map(str, content["seeds"]))
     return f"Size {content['size']}; seeds {seeds}; commits {', '.join(commits)}; {versions}."

@@ -23,6 +23,7 @@ def tables_of(splits: Splits, validation: Answers, test: Answers | None, recall:
         tables["knowledge_recall"] = {
             split: recall_table(tasks, given.recalled) for split, (tasks, given) in answered.items()
         }
+        tables["knowledge_recall"].setdefault("test", {})
     return tables
 
 

@@ -37,13 +37,17 @@ is done there is never run again; --resume goes on with what was stopped, and ta
 """
 
 
+STOPPED = "Stopped; what was done is kept, and the same command with --resume goes on."
+
+
 def arguments() -> OneSentenceParser:
     parser = OneSentenceParser(
         prog="launch/reproduce.py", description=__doc__ + NOTE, formatter_class=RawDescriptionHelpFormatter
     )
-    parser.add_argument("name", nargs="?", help="an experiment; --list names them")
-    parser.add_argument("--list", action="store_true", help="print the experiments and exit")
-    parser.add_argument("--page", action="store_true", help="write the page that reads all results and exit")
+    asked = parser.add_mutually_exclusive_group()
+    asked.add_argument("name", nargs="?", help="an experiment; --list names them")
+    asked.add_argument("--list", action="store_true", help="print the experiments and exit")
+    asked.add_argument("--page", action="store_true", help="write the page that reads all results and exit")
     parser.add_argument("--size", default="small", help="small: 2 CPU cores; paper: GPT-2, a GPU (default small)")
     parser.add_argument("--resume", action="store_true", help="go on with what is below --runs and in results")
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="folder of all runs")
@@ -81,10 +85,7 @@ def reproduce(given: Any, folder: Path) -> None:
     experiment = load_experiment(folder, given.name)
     size = experiment.size(given.size)
     if experiment.is_timed:
-        problem = find_problem(size.problem)
-        splits = problem.load_splits(problem.data_config(**size.data), None, 0)
-        content = measure(size, splits, problem.prompts, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-        return report(experiment, given.size, content, folder)
+        return report(experiment, given.size, measured(given, experiment), folder)
     known = known_outcomes(folder / "results") if given.resume else {}
     plan = Plan(size=size, resolve=resolve, root=given.runs, known=known)
     refuse_unasked(given, plan)
@@ -100,8 +101,26 @@ def reproduce(given: Any, folder: Path) -> None:
         run_units(trials, trainer, f"{name}, trials", keep, after=number, may_diverge=True)
         run_units([unit for *_, unit in plan.runs()], trainer, name, keep, before=len(trials))
     except KeyboardInterrupt:
-        raise Interrupted("Stopped; what was done is kept, and the same command with --resume goes on.") from None
+        raise Interrupted(STOPPED) from None
     report(experiment, given.size, collect(experiment, given.size, plan), folder)
+
+
+def measured(given: Any, experiment: Experiment) -> dict[str, Any]:
+    """
+    Raises:
+        UserError: timings were begun before, and ``--resume`` is missing.
+    """
+    size = experiment.size(given.size)
+    kept = given.runs / f"{experiment.name}_{given.size}.json"
+    if kept.is_file() and not given.resume:
+        raise UserError(f"{kept} holds timings that were stopped: add --resume to go on, or name other --runs.")
+    problem = find_problem(size.problem)
+    splits = problem.load_splits(problem.data_config(**size.data), None, 0)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return measure(size, splits, problem.prompts, device, kept)
+    except KeyboardInterrupt:
+        raise Interrupted(STOPPED) from None
 
 
 def refuse_unasked(given: Any, plan: Plan) -> None:

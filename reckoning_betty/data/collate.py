@@ -155,6 +155,17 @@ class TaskEncoder:
             return self._tokenize([self._context_prompt(task, task.questions[0]) for task in tasks], start=True)
         return self._tokenize([self.prompts.question.format(question=t.questions[0].text) for t in tasks], start=True)
 
+    def check_length(self, length: int) -> None:
+        """
+        Raises:
+            UserError: the model cannot read a row of ``length`` tokens, the last of which is predicted and not read.
+        """
+        if self.max_tokens is not None and length - 1 > self.max_tokens:
+            raise UserError(
+                f"A row of {length} tokens does not fit a model of {self.max_tokens}: shorten facts or questions, "
+                "or take a model with a longer context (model.context for the small GPT-2)."
+            )
+
     def _context_prompt(self, task: Task, question: Question) -> str:
         return self.prompts.in_context.format(facts="\n".join(task.facts), question=question.text)
 
@@ -192,11 +203,7 @@ class TaskEncoder:
                 f"{type(self.tokenizer).__name__} finds {length} tokens in the longest fact or question, so there is "
                 "nothing to predict: give longer ones, or save a tokenizer of its own kind beside the model."
             )
-        if self.max_tokens is not None and length - 1 > self.max_tokens:
-            raise UserError(
-                f"A row of {length} tokens does not fit a model of {self.max_tokens}: shorten facts or questions, "
-                "or take a model with a longer context (model.context for the small GPT-2)."
-            )
+        self.check_length(length)
         # lists first, tensors once: a tensor for every piece would take as long as an inner step
         tokens, scored, recalled = [], [], []
         for rows in tasks:

@@ -4,11 +4,14 @@ Letters: n tokens of facts, m of a question, N inner steps, q questions.
 """
 
 import copy
+import itertools
+import json
 import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,8 +25,8 @@ from reckoning_betty.data.task import Splits, Task
 from reckoning_betty.inner.encode import encode
 from reckoning_betty.inner.fast_weights import plan_fast_weights
 from reckoning_betty.inner.rates import InnerRates
-from reckoning_betty.models.causal_lm import layer_names, load_model
-from reckoning_betty.training.run_directory import commit, versions
+from reckoning_betty.models.causal_lm import layer_names, load_model, max_tokens
+from reckoning_betty.training.run_directory import commit, read_json, versions, write_json
 
 ARMS = ("RECKONING", "in-context", "in-context, cached")
 """Facts into the weights; facts and question read together for each question; facts read once and their keys and
@@ -63,6 +66,9 @@ class Asked:
         encoder: of the task.
         task: with at least one question.
         inner_steps: N.
+
+    Raises:
+        UserError: the model cannot read the facts and a question together.
     """
 
     model: PreTrainedModel
@@ -75,6 +81,7 @@ class Asked:
     """The last answers of each arm, ids."""
 
     def __post_init__(self) -> None:
+        self.encoder.check_length(1 + max(map(len, self._prompts(with_facts=True))))
         config = copy.deepcopy(self.model.config)
         self.fused = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
         self.fused.load_state_dict(self.model.state_dict())
@@ -142,39 +149,57 @@ class Asked:
         return self.encoder.question_prompts(each, with_facts)
 
 
-def measure(size: RuntimeSize, splits: Splits, prompts: Prompts, device: torch.device) -> dict[str, Any]:
-    """All rows: {model, inner_steps, arm, tokens, seconds: [repeats][1 + q]}, the arms timed in turn."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(size.threads)
-    rows, task = [], splits.test[0]
-    total = len(size.models) * len(size.inner_steps) * (size.repeats + 1) * len(ARMS)
-    try:
-        with tqdm(total=total, desc="runtime", unit="timing") as bar:
-            for name, shape in size.models.items():
-                model, tokenizer = load_model(ModelConfig(**shape), splits.vocabulary, seed=0)
-                for steps in size.inner_steps:
-                    asked = Asked(model.to(device), TaskEncoder(tokenizer, prompts, device), task, steps)
-                    seconds: dict[str, list[list[float]]] = {arm: [] for arm in ARMS}
-                    for repeat in range(size.repeats + 1):
-                        for arm, ask in asked.ways().items():
-                            found = ask()
-                            bar.update()
-                            if repeat:  # the first is the warm-up
-                                seconds[arm].append(found)
-                    tokens = len(asked._prompts(with_facts=True)[0]) + 1
-                    rows += [
-                        {"model": name, "inner_steps": steps, "arm": arm, "tokens": tokens, "seconds": seconds[arm]}
-                        for arm in ARMS
-                    ]
-    finally:
-        torch.set_num_threads(before)
-    return {
-        "config": asdict(size),
-        "rows": rows,
+def measure(size: RuntimeSize, splits: Splits, prompts: Prompts, device: torch.device, kept: Path) -> dict[str, Any]:
+    """All rows: {model, inner_steps, arm, tokens, seconds: [repeats][1 + q]}, the arms timed in turn.
+
+    Args:
+        size: what is timed.
+        splits: whose first test task is asked about.
+        prompts: of the problem.
+        device: of the models.
+        kept: a file written after every model and N, from which the same measurement goes on: of the same size, by the
+            same code, on the same machine. It is gone at the end.
+    """
+    content = {
+        "config": json.loads(json.dumps(asdict(size))),  # as the file has it
         "versions": versions(),
         "commit": commit(),
         "machine": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
     }
+    earlier = read_json(kept) if kept.is_file() else {}
+    rows = earlier["rows"] if all(earlier.get(key) == value for key, value in content.items()) else []
+    timed = {(row["model"], row["inner_steps"]) for row in rows}
+    before = torch.get_num_threads()
+    torch.set_num_threads(size.threads)
+    each = (size.repeats + 1) * len(ARMS)
+    total = len(size.models) * len(size.inner_steps) * each
+    try:
+        with tqdm(total=total, initial=len(timed) * each, desc="runtime", unit="timing") as bar:
+            for name, steps in itertools.product(size.models, size.inner_steps):
+                if (name, steps) not in timed:
+                    model, tokenizer = load_model(ModelConfig(**size.models[name]), splits.vocabulary, seed=0)
+                    encoder = TaskEncoder(tokenizer, prompts, device, max_tokens(model))
+                    asked = Asked(model.to(device), encoder, splits.test[0], steps)
+                    rows += [{"model": name, "inner_steps": steps} | row for row in _time(asked, size.repeats, bar)]
+                    kept.parent.mkdir(parents=True, exist_ok=True)
+                    write_json(kept, content | {"rows": rows})
+    finally:
+        torch.set_num_threads(before)
+    kept.unlink(missing_ok=True)
+    return content | {"rows": rows}
+
+
+def _time(asked: Asked, repeats: int, bar: tqdm) -> list[dict[str, Any]]:
+    """A row for each arm."""
+    seconds: dict[str, list[list[float]]] = {arm: [] for arm in ARMS}
+    for repeat in range(repeats + 1):
+        for arm, ask in asked.ways().items():
+            found = ask()
+            bar.update()
+            if repeat:  # the first is the warm-up
+                seconds[arm].append(found)
+    tokens = len(asked._prompts(with_facts=True)[0]) + 1
+    return [{"arm": arm, "tokens": tokens, "seconds": seconds[arm]} for arm in ARMS]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from launching import TINY, call
 
-from reckoning_betty.reproduction import running
+from reckoning_betty.reproduction import running, runtime
 
 NESTED = {}
 for override in TINY:
@@ -83,6 +83,10 @@ def test_the_list_names_all_that_is_shipped():
         (["other"], "There is no experiment 'other': take one of made."),
         (["made", "--size", "huge"], "--size huge: made has small."),
         (["made", "--workers", "-1"], "--workers -1 must be 0 or more; 0 takes one per core, or with a GPU one."),
+        (
+            ["made", "--page"],
+            "argument --page: not allowed with argument name; launch/reproduce.py --help lists the options.",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(arguments, says, folder):
@@ -108,6 +112,45 @@ def test_ctrl_c_says_how_to_go_on(folder, monkeypatch):
     said = "Stopped; what was done is kept, and the same command with --resume goes on."
     assert (result.code, result.said[-1]) == (130, said)
     assert reproduce(folder, "made", "--resume").code == 0
+
+
+def test_timings_that_were_stopped_go_on(tmp_path, monkeypatch):
+    shape = {"layers": 1, "width": 16, "heads": 2, "context": 64}
+    size = {
+        "problem": "letters",
+        "data": {"facts": 2, "letters_per_fact": 4},
+        "models": {"tiny": shape},
+        "inner_steps": [1, 2],
+        "repeats": 1,
+    }
+    made = {"title": "Timed", "source": "Nowhere.", "figure": "runtime", "sizes": {"small": size}}
+    (tmp_path / "timed.yaml").write_text(yaml.safe_dump(made))
+    size["models"]["short"] = shape | {"context": 12}
+    (tmp_path / "long.yaml").write_text(yaml.safe_dump(made))
+    rest = ("timed", "--output", tmp_path, "--runs", tmp_path / "runs")
+    encode = runtime.encode
+
+    def interrupted(*given):
+        if given[-1] == 2:
+            raise KeyboardInterrupt
+        return encode(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime, "encode", interrupted)
+        result = call("reproduce", *rest)
+    assert (result.code, result.said[-1].startswith("Stopped; what was done is kept")) == (130, True)
+    kept = tmp_path / "runs" / "timed_small.json"
+    refused = call("reproduce", *rest)
+    assert (refused.code, refused.said) == (2, [f"error: {kept} holds timings that were stopped: add --resume to go "
+        "on, or name other --runs."])  # fmt: skip
+    first = json.loads(kept.read_text())["rows"]
+    assert call("reproduce", *rest, "--resume").code == 0
+    rows = json.loads((tmp_path / "results" / "timed_small.json").read_text())["rows"]
+    assert (rows[:3], len(rows)) == (first, 6)
+    assert call("reproduce", *rest).code == 0
+    refused = call("reproduce", "long", *rest[1:])
+    assert refused.code == 2
+    assert refused.said[-1].startswith("error: A row of 16 tokens does not fit a model of 12: ")
 
 
 def test_an_experiment_that_trains_what_cannot_be_says_so(folder):

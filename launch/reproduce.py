@@ -144,7 +144,7 @@ def report(experiment: Experiment, size: str, content: dict[str, Any], folder: P
         draw_runtime(content, figure)
     else:
         draw(experiment, Results(content), figure)
-    print(section(experiment, file))
+    print(section(experiment, content))
     print(f"Results: {file}; the page with all: python launch/reproduce.py --page")
 
 

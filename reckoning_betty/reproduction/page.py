@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from reckoning_betty.reproduction.claims import check
 from reckoning_betty.reproduction.experiment import Experiment, experiment_names, load_experiment
@@ -27,18 +28,17 @@ def figure_file(folder: Path, name: str, size: str) -> Path:
     return result_file(folder, name, size).with_suffix(".png")
 
 
-def section(experiment: Experiment, file: Path) -> str:
-    """An experiment's part of the page."""
-    content = read_json(file)
+def section(experiment: Experiment, content: dict[str, Any]) -> str:
+    """An experiment's part of the page, from what its results file holds."""
     return runtime_markdown(experiment, content) if experiment.is_timed else markdown(experiment, Results(content))
 
 
-def overview(experiment: Experiment, file: Path) -> list[str]:
+def overview(experiment: Experiment, content: dict[str, Any]) -> list[str]:
     """A row of the table at the page's head: how many claims hold, and in words which do not."""
     link = f"[{experiment.title}](#{_anchor(experiment.title)})"
     if experiment.is_timed:
         return [link, "", "", "", "timed; see there"]
-    results = Results(read_json(file))
+    results = Results(content)
     verdicts = [check(claim, results) for claim in experiment.claims]
     numbers = (sum(verdict.holds is decided for verdict in verdicts) for decided in (True, False, None))
     failed = [f"{verdict.claim.says}: {verdict.told}" for verdict in verdicts if verdict.holds is False]
@@ -60,8 +60,9 @@ def make_page(folder: Path) -> str:
             if file.is_file():
                 experiment = loaded if size == "small" else replace(loaded, title=f"{loaded.title}, size {size}")
                 picture = figure_file(folder, name, size)
-                rows.append(overview(experiment, file))
-                parts.append(section(experiment, file))
+                content = read_json(file)
+                rows.append(overview(experiment, content))
+                parts.append(section(experiment, content))
                 if picture.is_file():  # drawn when all runs are done
                     parts.append(f"![{experiment.title}]({picture.relative_to(folder)})\n")
     counts = table(["experiment", "holds", "does not", "not run yet", "what does not"], rows)

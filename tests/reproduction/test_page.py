@@ -4,21 +4,19 @@ from made_up import made_up_results
 
 from reckoning_betty.reproduction.experiment import Claim, Experiment
 from reckoning_betty.reproduction.page import overview
-from reckoning_betty.training.run_directory import write_json
 
 
-def row(tmp_path, title, rows=None):
+def row(title, rows=None):
     content = made_up_results().content
-    write_json(tmp_path / "made_up_small.json", content | ({} if rows is None else {"rows": rows}))
     claims = [Claim(says=f"at least {points}", kind="at_least", arm="ours", points=points) for points in (40, 70)]
     made = Experiment(name="made_up", title=title, source="S.", sizes={}, figure="hops", claims=claims)
-    return overview(made, tmp_path / "made_up_small.json")
+    return overview(made, content | ({} if rows is None else {"rows": rows}))
 
 
-def test_what_holds_is_counted_and_what_does_not_is_told(tmp_path):
-    assert row(tmp_path, "Made up") == ["[Made up](#made-up)", "1", "1", "0", "at least 70: 48.7 (long)"]
-    assert row(tmp_path, "Made up", [])[1:] == ["0", "0", "2", ""]
+def test_what_holds_is_counted_and_what_does_not_is_told():
+    assert row("Made up") == ["[Made up](#made-up)", "1", "1", "0", "at least 70: 48.7 (long)"]
+    assert row("Made up", [])[1:] == ["0", "0", "2", ""]
 
 
-def test_links_lead_to_headings_as_github_names_them(tmp_path):
-    assert row(tmp_path, "Logic (FOLIO): first-order, twice")[0].endswith("(#logic-folio-first-order-twice)")
+def test_links_lead_to_headings_as_github_names_them():
+    assert row("Logic (FOLIO): first-order, twice")[0].endswith("(#logic-folio-first-order-twice)")

@@ -35,8 +35,6 @@ NOTE = """
 Every run stands in a folder of its own below --runs, named after its config, so that experiments share equal ones. What
 is done there is never run again; --resume goes on with what was stopped, and takes what the results files hold already.
 """
-
-
 STOPPED = "Stopped; what was done is kept, and the same command with --resume goes on."
 
 
@@ -85,7 +83,9 @@ def reproduce(given: Any, folder: Path) -> None:
     experiment = load_experiment(folder, given.name)
     size = experiment.size(given.size)
     if experiment.is_timed:
-        return report(experiment, given.size, measured(given, experiment), folder)
+        kept = given.runs / f"{experiment.name}_{given.size}.json"
+        report(experiment, given.size, measured(given, experiment, kept), folder)
+        return kept.unlink()  # what it keeps is in the results now
     known = known_outcomes(folder / "results") if given.resume else {}
     plan = Plan(size=size, resolve=resolve, root=given.runs, known=known)
     refuse_unasked(given, plan)
@@ -105,13 +105,12 @@ def reproduce(given: Any, folder: Path) -> None:
     report(experiment, given.size, collect(experiment, given.size, plan), folder)
 
 
-def measured(given: Any, experiment: Experiment) -> dict[str, Any]:
+def measured(given: Any, experiment: Experiment, kept: Path) -> dict[str, Any]:
     """
     Raises:
         UserError: timings were begun before, and ``--resume`` is missing.
     """
     size = experiment.size(given.size)
-    kept = given.runs / f"{experiment.name}_{given.size}.json"
     if kept.is_file() and not given.resume:
         raise UserError(f"{kept} holds timings that were stopped: add --resume to go on, or name other --runs.")
     problem = find_problem(size.problem)

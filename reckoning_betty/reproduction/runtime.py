@@ -158,7 +158,7 @@ def measure(size: RuntimeSize, splits: Splits, prompts: Prompts, device: torch.d
         prompts: of the problem.
         device: of the models.
         kept: a file written after every model and N, from which the same measurement goes on: of the same size, by the
-            same code, on the same machine. It is gone at the end.
+            same code, on the same machine.
     """
     content = {
         "config": json.loads(json.dumps(asdict(size))),  # as the file has it
@@ -185,7 +185,6 @@ def measure(size: RuntimeSize, splits: Splits, prompts: Prompts, device: torch.d
                     write_json(kept, content | {"rows": rows})
     finally:
         torch.set_num_threads(before)
-    kept.unlink(missing_ok=True)
     return content | {"rows": rows}
 
 

@@ -146,7 +146,7 @@ def test_timings_that_were_stopped_go_on(tmp_path, monkeypatch):
     first = json.loads(kept.read_text())["rows"]
     assert call("reproduce", *rest, "--resume").code == 0
     rows = json.loads((tmp_path / "results" / "timed_small.json").read_text())["rows"]
-    assert (rows[:3], len(rows)) == (first, 6)
+    assert (rows[:3], len(rows), kept.exists()) == (first, 6, False)
     assert call("reproduce", *rest).code == 0
     refused = call("reproduce", "long", *rest[1:])
     assert refused.code == 2

@@ -69,14 +69,22 @@ def _beside(
     known: float | dict[int, float] | None, results: Results, setting: str, arm: str, measure: Measure
 ) -> list[str]:
     """The paper's number and ours minus it; where it has some numbers of hops alone, with them in brackets."""
+    if known is None:
+        return ["", ""]
+    differences = differences_from(known, results, setting, arm, measure)
     if not isinstance(known, dict):
-        ours = results.mean(setting, arm, measure)
-        return ["", ""] if known is None else [NUMBER.format(known), f"{ours - known:+.1f}"]
+        return [NUMBER.format(known), f"{differences[None]:+.1f}"]
     told = [f"{NUMBER.format(value)} ({hops})" for hops, value in known.items()]
-    difference = [
-        f"{results.mean(setting, arm, measure, [hops]) - value:+.1f} ({hops})" for hops, value in known.items()
-    ]
-    return [", ".join(told), ", ".join(difference)]
+    return [", ".join(told), ", ".join(f"{difference:+.1f} ({hops})" for hops, difference in differences.items())]
+
+
+def differences_from(
+    known: float | dict[int, float], results: Results, setting: str, arm: str, measure: Measure
+) -> dict[int | None, float]:
+    """Ours minus the paper's by its hops, or by None where its number is over all."""
+    if not isinstance(known, dict):
+        return {None: results.mean(setting, arm, measure) - known}
+    return {hops: results.mean(setting, arm, measure, [hops]) - value for hops, value in known.items()}
 
 
 def _by_answer(experiment: Experiment, results: Results) -> str:

@@ -48,12 +48,12 @@ def overview(experiment: Experiment, content: dict[str, Any]) -> list[str]:
 
 
 def _above_the_paper(experiment: Experiment, results: Results) -> str:
-    """How many of the paper's numbers the first arm is above, of those that are known and run, and where by most."""
-    arm = results.arms[0]
+    """How many of the paper's known numbers the first arm is above, where all its runs are done, and where by most."""
+    arm, seeds = results.arms[0], len(results.content["seeds"])
     differences = {
         setting if hops is None else f"{setting}, {hops} hops": difference
         for setting, known in experiment.paper.get(arm, {}).items()
-        if results.rows(setting, arm)
+        if len(results.rows(setting, arm)) == seeds
         for hops, difference in differences_from(known, results, setting, arm, experiment.measure).items()
     }
     above = {where: difference for where, difference in differences.items() if difference > 0}

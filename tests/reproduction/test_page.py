@@ -19,10 +19,13 @@ def test_what_holds_is_counted_and_what_does_not_is_told():
 
 
 def test_what_is_above_the_papers_numbers_is_counted():
-    paper = {"ours": {"short": {2: 80.0, 10: 99.0}, "long": 40.0}, "theirs": {"short": 1.0}}
+    paper = {"ours": {"short": {2: 80.0, 10: 99.0}, "long": 40.25}, "theirs": {"short": 1.0}}
     assert row("Made up", paper=paper)[-1] == "2 of 3, by up to 20.0 points (short, 2 hops)"
     assert row("Made up", paper={"ours": {"long": 90.0}})[-1] == "0 of 1"
     assert row("Made up", [], paper=paper)[-1] == ""
+    rows = made_up_results().content["rows"]
+    unfinished = [told for told in rows if (told["setting"], told["seed"]) != ("short", 1)]
+    assert row("Made up", unfinished, paper=paper)[-1] == "1 of 1, by up to 8.5 points (long)"
 
 
 def test_links_lead_to_headings_as_github_names_them():

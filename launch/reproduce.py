@@ -20,7 +20,7 @@ try:
     from reckoning_betty.reproduction.figures import draw
     from reckoning_betty.reproduction.page import figure_file, make_page, result_file, section
     from reckoning_betty.reproduction.plan import Plan
-    from reckoning_betty.reproduction.results import Results, collect, known_outcomes, save_what_is_new
+    from reckoning_betty.reproduction.results import Results, collect, known_outcomes, save_finished, save_what_is_new
     from reckoning_betty.reproduction.running import Trainer, run_units
     from reckoning_betty.reproduction.runtime import measure
     from reckoning_betty.reproduction.runtime_report import draw_runtime
@@ -138,10 +138,11 @@ def refuse_unasked(given: Any, plan: Plan) -> None:
 def report(experiment: Experiment, size: str, content: dict[str, Any], folder: Path) -> None:
     file, figure = result_file(folder, experiment.name, size), figure_file(folder, experiment.name, size)
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, content)
     if experiment.is_timed:
+        write_json(file, content)
         draw_runtime(content, figure)
     else:
+        content = save_finished(content, file)
         draw(experiment, Results(content), figure)
     print(section(experiment, content))
     print(f"Results: {file}; the page with all: python launch/reproduce.py --page")

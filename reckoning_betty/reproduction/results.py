@@ -61,6 +61,20 @@ def save_what_is_new(content: dict[str, Any], file: Path) -> None:
         write_json(file, content)
 
 
+def save_finished(content: dict[str, Any], file: Path) -> dict[str, Any]:
+    """Write results with all runs, unless ``file`` tells the same: its versions are those that found it.
+
+    Returns:
+        What ``file`` tells now.
+    """
+    told = read_json(file) if file.is_file() else {}
+    found = json.loads(json.dumps(content))
+    if any(told.get(key) != found[key] for key in ("config", "chosen", "rows")):
+        write_json(file, content)
+        return content
+    return told
+
+
 def known_outcomes(folder: Path) -> dict[str, dict[str, Any]]:
     """Of every trial and run that results files of ``folder`` tell, by identity (``Unit.outcome``)."""
     known = {}

@@ -8,7 +8,7 @@ from matplotlib.image import imread
 from reckoning_betty.reproduction.claims import check
 from reckoning_betty.reproduction.experiment import Claim, Experiment
 from reckoning_betty.reproduction.figures import draw
-from reckoning_betty.reproduction.results import Results, save_what_is_new, spread
+from reckoning_betty.reproduction.results import Results, save_finished, save_what_is_new, spread
 from reckoning_betty.reproduction.tables import markdown
 from reckoning_betty.training.run_directory import read_json, write_json
 
@@ -51,6 +51,16 @@ def test_fewer_results_replace_those_of_another_config_alone(tmp_path):
     assert read_json(file)["rows"] == fewer["rows"]
     save_what_is_new(other | {"rows": []}, file)
     assert read_json(file)["rows"] == fewer["rows"]
+
+
+def test_results_that_are_read_again_keep_the_versions_they_were_found_with(tmp_path):
+    file = tmp_path / "made_up_small.json"
+    found = RESULTS.content | {"versions": {"torch": "2.9"}}
+    assert save_finished(found, file) == read_json(file) == found
+    again = RESULTS.content | {"versions": {"torch": "2.13"}}
+    assert save_finished(again, file) == read_json(file) == found
+    other = again | {"rows": again["rows"][1:]}
+    assert save_finished(other, file) == read_json(file) == other
 
 
 def test_spread_is_the_standard_deviation_of_a_sample():

@@ -12,7 +12,7 @@ from reckoning_betty.config import TrainingConfig
 from reckoning_betty.data.collate import ContextRows, TaskEncoder, TokenRows
 from reckoning_betty.data.task import Task, TaskSource
 from reckoning_betty.guards import refuse_non_finite
-from reckoning_betty.inner.losses import answer_nll, knowledge_nll
+from reckoning_betty.inner.losses import answer_nll, knowledge_nll, nll_of
 from reckoning_betty.inner.one_pass import logits_of
 
 
@@ -49,21 +49,25 @@ class InContext(OuterLevel):
 
     def training_step(self, batch: ContextRows) -> Tensor:
         rows: TokenRows = batch.answers
-        inputs = rows.inputs
-        logits = self._logits(inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2])
-        answer = answer_nll(logits, rows.tokens, rows.scored, rows.rows).mean()
+        nll = nll_of(self, rows)
+        answer = answer_nll(nll, rows.scored, rows.rows).mean()
         loss, self.losses = answer, {"answer_loss": answer.detach()}
         if self.knowledge_weight > 0:
-            recall = knowledge_nll(logits, rows.tokens, batch.recalled, rows.rows).mean()
+            recall = knowledge_nll(nll, batch.recalled, rows.rows).mean()
             loss = answer + self.knowledge_weight * recall
             self.losses["knowledge_loss"] = recall.detach()
         refuse_non_finite("in-context baseline", self.outer_step + 1, None, {**self.losses, "loss": loss})
         return loss
 
-    def _logits(self, tokens: Tensor) -> Tensor:
+    def logits(self, tokens: Tensor, positions: Tensor | None = None) -> Tensor:
+        """The model's [B, R, T, V] for token ids [B, R, T]; with ``positions``, packed ones (``data/packing.py``)."""
+        flat, places = tokens.flatten(0, 1), None if positions is None else positions.flatten(0, 1)
         if self.wrapped is None:
-            return logits_of(self.module, tokens)
-        return self.wrapped(input_ids=tokens, use_cache=False).logits
+            logits = logits_of(self.module, flat, places)
+        else:
+            options = {} if places is None else {"position_ids": places}
+            logits = self.wrapped(input_ids=flat, use_cache=False, **options).logits
+        return logits.unflatten(0, tokens.shape[:2])
 
     def add_gradient(self, loss: Tensor, params: list, paths: list, **options: Any) -> None:
         if self.wrapped is None:

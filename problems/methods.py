@@ -100,7 +100,7 @@ def build_levels(
             names,
             "batched" if method.is_implicit else inner.fast_weights,
             num_tasks=tasks_per_pass,
-            num_tokens=facts.inputs[0].numel(),
+            num_tokens=facts.num_tokens,
             num_steps=inner.steps,
             optimizer=inner.make_optimizer(),
             checkpoint=inner.checkpoint,

@@ -14,7 +14,7 @@ from reckoning_betty.data.task import Task, TaskSource
 from reckoning_betty.guards import refuse_non_finite
 from reckoning_betty.hypergradients.method import HypergradientMethod
 from reckoning_betty.inner.fast_weights import FastWeights
-from reckoning_betty.inner.losses import answer_nll, knowledge_nll
+from reckoning_betty.inner.losses import answer_nll, knowledge_nll, nll_of, token_nll
 from reckoning_betty.inner.rates import InnerRates
 
 JOINT_PADDING = 1.25
@@ -78,13 +78,13 @@ class Reasoning(OuterLevel):
         recall = []
         if self.recalls_rows:
             facts = self.knowledge.facts
-            answers, recalled = logits_of_both(fast, questions, facts)
-            recall.append(knowledge_nll(recalled, facts.tokens, facts.scored, self.knowledge.relevant).mean())
+            nll, recalled = nll_of_both(fast, questions, facts)
+            recall.append(knowledge_nll(recalled, facts.scored, self.knowledge.relevant).mean())
         else:
-            answers = fast.logits(questions.inputs)
+            nll = nll_of(fast, questions)
         if self.recalls_behind_answers:
-            recall.append(knowledge_nll(answers, questions.tokens, asked.recalled, questions.rows).mean())
-        answer = answer_nll(answers, questions.tokens, questions.scored, questions.rows).mean()
+            recall.append(knowledge_nll(nll, asked.recalled, questions.rows).mean())
+        answer = answer_nll(nll, questions.scored, questions.rows).mean()
         loss, self.losses = answer, {"answer_loss": answer.detach()}
         if recall:
             loss = answer + self.knowledge_weight * sum(recall)
@@ -96,16 +96,16 @@ class Reasoning(OuterLevel):
         self.knowledge_encoding.end_inner_loop()  # frees its graph before the next one starts
 
 
-def logits_of_both(fast: FastWeights, first: TokenRows, second: TokenRows) -> tuple[Tensor, Tensor]:
-    """The logits of two sets of rows, in one pass of the model where little padding is needed for it.
+def nll_of_both(fast: FastWeights, first: TokenRows, second: TokenRows) -> tuple[Tensor, Tensor]:
+    """``nll_of`` two sets of rows, in one pass of the model where little padding is needed for it.
 
     A pass costs as many operations however few its tokens are, so one is cheaper than two for small models.
     """
     lengths = first.inputs.shape[2], second.inputs.shape[2]
-    apart = first.inputs[0].numel() + second.inputs[0].numel()
+    apart = first.num_tokens + second.num_tokens
     together = (first.inputs.shape[1] + second.inputs.shape[1]) * max(lengths)
     if together > JOINT_PADDING * apart:
-        return fast.logits(first.inputs), fast.logits(second.inputs)
+        return nll_of(fast, first), nll_of(fast, second)
     rows = [F.pad(part.inputs, (0, max(lengths) - part.inputs.shape[2])) for part in (first, second)]
     a, b = fast.logits(torch.cat(rows, dim=1)).split([part.inputs.shape[1] for part in (first, second)], dim=1)
-    return a[:, :, : lengths[0]], b[:, :, : lengths[1]]
+    return token_nll(a[:, :, : lengths[0]], first.targets), token_nll(b[:, :, : lengths[1]], second.targets)

@@ -20,7 +20,7 @@ from reckoning_betty.data.task import Task
 from reckoning_betty.distributed.processes import Processes
 from reckoning_betty.inner.encode import encode
 from reckoning_betty.inner.fast_weights import FastWeightsPlan, Form, plan_fast_weights
-from reckoning_betty.inner.losses import answer_nll
+from reckoning_betty.inner.losses import answer_nll, token_nll
 from reckoning_betty.inner.one_pass import logits_of
 from reckoning_betty.inner.optimizers import GradientDescent, InnerOptimizer
 from reckoning_betty.inner.rates import InnerRates
@@ -106,7 +106,8 @@ class Answerer:
         encoder, in_prompt = self.encoder, has_facts_in_prompt(self.method)
         with torch.no_grad():
             rows = encoder.in_context(first_only, False).answers if in_prompt else encoder.questions(first_only)
-            nll = answer_nll(logits_of(rows.inputs[:, 0]).unsqueeze(1), rows.tokens, rows.scored, rows.rows)
+            of_tokens = token_nll(logits_of(rows.inputs[:, 0]), rows.targets[:, 0]).unsqueeze(1)
+            nll = answer_nll(of_tokens, rows.scored, rows.rows)
             prompts = encoder.question_prompts(tasks, with_facts=in_prompt)
             ends = encoder.end, encoder.pad, encoder.device, encoder.max_tokens
             answers = greedy(logits_of, prompts, self.max_answer_tokens, *ends)
@@ -134,7 +135,7 @@ class Answerer:
             self.rates.names,
             self.form,
             num_tasks=len(facts.tokens),
-            num_tokens=facts.inputs[0].numel(),
+            num_tokens=facts.num_tokens,
             num_steps=self.inner_steps,
             optimizer=self.optimizer,
         )

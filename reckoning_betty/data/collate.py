@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from reckoning_betty.data.packing import Packing, pack
 from reckoning_betty.data.task import Question, Task
 from reckoning_betty.errors import UserError
 
@@ -26,15 +27,27 @@ class TokenRows:
     """bool [B, R, T]: tokens whose likelihood the row is about (a fact's words, an answer)."""
     rows: Tensor
     """bool [B, R]: rows that exist; the others are padding."""
+    packing: Packing | None = None
+    """How a model reads the inputs and predicts the targets in fewer tokens."""
 
     @property
     def inputs(self) -> Tensor:
         """What a model reads to predict the row, [B, R, T-1]: all but the last token, which predicts nothing."""
         return self.tokens[..., :-1]
 
+    @property
+    def targets(self) -> Tensor:
+        """What it predicts, [B, R, T-1]."""
+        return self.tokens[..., 1:]
+
+    @property
+    def num_tokens(self) -> int:
+        """What it reads of each task, padding included."""
+        return (self.inputs if self.packing is None else self.packing.positions)[0].numel()
+
 
 def of_rows(batch: TokenRows, part: slice) -> TokenRows:
-    """Some of the rows of each task."""
+    """Some of the rows of each task, not packed."""
     return TokenRows(tokens=batch.tokens[:, part], scored=batch.scored[:, part], rows=batch.rows[:, part])
 
 
@@ -66,6 +79,8 @@ def of_tasks(batch: Batch, part: slice) -> Batch:
         return batch[part]
     if isinstance(batch, tuple):
         return tuple(of_tasks(element, part) for element in batch)
+    if batch is None:
+        return None
     return type(batch)(**{field.name: of_tasks(getattr(batch, field.name), part) for field in fields(batch)})
 
 
@@ -104,6 +119,7 @@ class TaskEncoder:
         prompts: templates.
         device: where the tensors go.
         max_tokens: the most that the model can read of a row, whose last token is predicted and not read.
+        packs: whether short rows are packed, for a model that ``reads_packed_rows``.
     """
 
     def __init__(
@@ -112,7 +128,9 @@ class TaskEncoder:
         prompts: Prompts,
         device: torch.device | str = "cpu",
         max_tokens: int | None = None,
+        packs: bool = False,
     ):
+        self.packs = packs
         self.tokenizer = tokenizer
         self.prompts = prompts
         self.device = device
@@ -223,7 +241,16 @@ class TaskEncoder:
         def rows_of(values: list[list]) -> Tensor:
             return torch.tensor(values).view(len(tasks), num_rows, length).to(self.device)
 
-        rows_ = TokenRows(tokens=rows_of(tokens), scored=rows_of(scored), rows=torch.tensor(exists, device=self.device))
+        packing = None
+        if self.packs:
+            lengths = [[sum(len(ids) for ids, _ in row) - 1 for row in rows] for rows in tasks]  # of what is read
+            packing = pack(lengths, (num_rows, length - 1), self.max_tokens)
+        rows_ = TokenRows(
+            tokens=rows_of(tokens),
+            scored=rows_of(scored),
+            rows=torch.tensor(exists, device=self.device),
+            packing=None if packing is None else packing.to(self.device),
+        )
         return rows_, rows_of(recalled)
 
     @staticmethod

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from reckoning_betty.data.collate import TokenRows, of_rows
 from reckoning_betty.inner.fast_weights import FastWeights
-from reckoning_betty.inner.losses import Loss, knowledge_nll
+from reckoning_betty.inner.losses import Loss, knowledge_nll, nll_of
 from reckoning_betty.inner.rates import InnerRates
 
 
 def encoding_loss(fast: FastWeights, facts: TokenRows, all_rows: Tensor | None = None) -> Tensor:
     """L_CLM(theta_k; K) for each task, [B], or the part that ``facts`` have in it (``knowledge_nll``)."""
-    return knowledge_nll(fast.logits(facts.inputs), facts.tokens, facts.scored, facts.rows, all_rows)
+    return knowledge_nll(nll_of(fast, facts), facts.scored, facts.rows, all_rows)
 
 
 def encoding_losses(facts: TokenRows, facts_per_pass: int = 0) -> list[Loss]:

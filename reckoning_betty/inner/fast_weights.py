@@ -38,8 +38,11 @@ MEMORY_LIMIT = 2 * 2**30
 class FastWeights(Protocol):
     """theta_k of B tasks. Immutable: ``step`` returns theta_{k+1}. Letters: R rows, T tokens, V vocabulary."""
 
-    def logits(self, tokens: Tensor) -> Tensor:
-        """Next-token logits [B, R, T, V] for token ids [B, R, T], each task under its own weights."""
+    def logits(self, tokens: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Next-token logits [B, R, T, V] for token ids [B, R, T], each task under its own weights.
+
+        With ``positions`` [B, R, T] rows are packed (``data/packing.py``).
+        """
 
     def step(
         self, loss_of: Loss | Sequence[Loss], rates: dict[str, Tensor], create_graph: bool

@@ -63,10 +63,11 @@ class LoopedCopies:
             checkpoint=checkpoint,
         )
 
-    def logits(self, tokens: Tensor) -> Tensor:
+    def logits(self, tokens: Tensor, positions: Tensor | None = None) -> Tensor:
         """[B, R, T] to [B, R, T, V], each task under its own weights."""
-        pairs = zip(self.copies, tokens, strict=True)
-        return torch.stack([logits_of(self.model, self.shared | copy, rows) for copy, rows in pairs])
+        places = [None] * len(tokens) if positions is None else positions
+        read = zip(self.copies, tokens, places, strict=True)
+        return torch.stack([logits_of(self.model, self.shared | copy, rows, place) for copy, rows, place in read])
 
     def step(
         self,
@@ -130,8 +131,9 @@ class LoopedCopies:
         return new_copies, new_states, losses
 
 
-def logits_of(model: nn.Module, parameters: dict[str, Tensor], rows: Tensor) -> Tensor:
+def logits_of(model: nn.Module, parameters: dict[str, Tensor], rows: Tensor, positions: Tensor | None = None) -> Tensor:
     """[R, T, V] for one task's token ids [R, T] under its parameters."""
     # No attention mask: rows are padded on the right, and causal attention keeps padding from real tokens exactly.
     # functional_call lets tied weights follow the one name under which they are listed.
-    return functional_call(model, parameters, (), {"input_ids": rows, "use_cache": False}).logits
+    options = {"use_cache": False} if positions is None else {"use_cache": False, "position_ids": positions}
+    return functional_call(model, parameters, (), {"input_ids": rows, **options}).logits

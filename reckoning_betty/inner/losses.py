@@ -1,17 +1,26 @@
 """The losses of both levels, per task. Letters: B tasks, R rows (facts or questions), T tokens, V vocabulary.
 
-Logits are those of the first T-1 tokens: nothing follows the last one, so no model needs to read it.
+Models read the first T-1 tokens: nothing follows the last one.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reckoning_betty.data.collate import TokenRows
+
 Loss = Callable[[Any], Tensor]
 """The tasks' losses [B], or a part of them, as a function of fast weights (``FastWeights``)."""
+
+
+class Reader(Protocol):
+    """Gives the next token's logits."""
+
+    def logits(self, tokens: Tensor, positions: Tensor | None = None) -> Tensor:
+        """[B, R, T, V] for token ids [B, R, T]; with ``positions`` [B, R, T] rows are packed (``data/packing.py``)."""
 
 
 def parts_of(loss_of: Loss | Sequence[Loss]) -> list[Loss]:
@@ -19,35 +28,44 @@ def parts_of(loss_of: Loss | Sequence[Loss]) -> list[Loss]:
     return [loss_of] if callable(loss_of) else list(loss_of)
 
 
-def token_nll(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Negative log-likelihood [B, R, T-1] in nats of tokens 1..T-1 given what stands before them."""
-    nll = F.cross_entropy(logits.flatten(0, -2), tokens[..., 1:].flatten(), reduction="none")
-    return nll.view(tokens[..., 1:].shape)
+def token_nll(logits: Tensor, targets: Tensor) -> Tensor:
+    """Negative log-likelihood [...] in nats of each of ``targets`` [...] by ``logits`` [..., V]."""
+    return F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none").view(targets.shape)
 
 
-def knowledge_nll(
-    logits: Tensor, tokens: Tensor, scored: Tensor, rows: Tensor, all_rows: Tensor | None = None
-) -> Tensor:
+def nll_of(reader: Reader, rows: TokenRows) -> Tensor:
+    """Negative log-likelihood [B, R, T-1] in nats of each row's tokens 1..T-1 given what stands before them.
+
+    Args:
+        reader: fast weights, or what else gives logits.
+        rows: packed or not; what it gives for padding is of no use.
+    """
+    packing = rows.packing
+    if packing is None:
+        return token_nll(reader.logits(rows.inputs), rows.targets)
+    logits = reader.logits(packing.packed(rows.inputs), packing.positions)
+    return packing.unpacked(token_nll(logits, packing.packed(rows.targets)))
+
+
+def knowledge_nll(nll: Tensor, scored: Tensor, rows: Tensor, all_rows: Tensor | None = None) -> Tensor:
     """L_CLM [B]: mean token NLL per fact, then the mean over the facts that ``rows`` selects.
 
     L_CLM(theta; K) = 1/|K| sum_f 1/|f| sum_t -log p(f_t | f_<t; theta)      (DESIGN.md section 1)
 
     Args:
-        logits: [B, R, T-1, V], of the rows' inputs.
-        tokens: ids [B, R, T].
+        nll: of the tokens after the first, [B, R, T-1] (``nll_of``).
         scored: bool [B, R, T]; which tokens count (not padding, not a prompt; the first token of a row never does).
         rows: bool [B, R]; which facts count. A task without any gives 0.
         all_rows: bool [B, R']; all of K, where these rows are a part of it: the parts' losses then sum to L_CLM.
     """
-    weights = scored[..., 1:].to(logits.dtype)
-    per_fact = (token_nll(logits, tokens) * weights).sum(-1) / weights.sum(-1).clamp(min=1)
+    weights = scored[..., 1:].to(nll.dtype)
+    per_fact = (nll * weights).sum(-1) / weights.sum(-1).clamp(min=1)
     return _mean_of(per_fact, rows, all_rows)
 
 
-def answer_nll(logits: Tensor, tokens: Tensor, scored: Tensor, rows: Tensor) -> Tensor:
+def answer_nll(nll: Tensor, scored: Tensor, rows: Tensor) -> Tensor:
     """L_CE [B]: -log p(y | x) in nats, the answer's tokens summed, then the mean over the task's questions."""
-    weights = scored[..., 1:].to(logits.dtype)
-    return _mean_of((token_nll(logits, tokens) * weights).sum(-1), rows)
+    return _mean_of((nll * scored[..., 1:].to(nll.dtype)).sum(-1), rows)
 
 
 def _mean_of(values: Tensor, rows: Tensor, all_rows: Tensor | None = None) -> Tensor:

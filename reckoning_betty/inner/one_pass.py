@@ -92,9 +92,9 @@ class OnePassWeights:
             checkpoint=checkpoint,
         )
 
-    def logits(self, tokens: Tensor) -> Tensor:
+    def logits(self, tokens: Tensor, positions: Tensor | None = None) -> Tensor:
         """[B, R, T] to [B, R, T, V], each task under its own weights."""
-        return self._run(tokens, [])
+        return self._run(tokens, positions, [])
 
     def step(
         self,
@@ -231,7 +231,7 @@ class OnePassWeights:
             for origin in origins:
                 origin.in_inner_gradient = False
 
-    def _run(self, tokens: Tensor, uses: list[Use]) -> Tensor:
+    def _run(self, tokens: Tensor, positions: Tensor | None, uses: list[Use]) -> Tensor:
         rows = tokens.shape[0] * tokens.shape[1]
         stand_ins: dict[str, StandIn] = {}
         for name, parameter in self.places.parameters.items():
@@ -246,7 +246,8 @@ class OnePassWeights:
         replaced = {place: stand_ins[name] for place, name in self.places.modules.items()} | self.places.activations
         with standing_in(replaced), twice_differentiable_attention(self.model):
             # No attention mask: padding stands on the right, where causal attention cannot see it.
-            logits = self.model(input_ids=tokens.flatten(0, 1), use_cache=False).logits
+            places = {} if positions is None else {"position_ids": positions.flatten(0, 1)}
+            logits = self.model(input_ids=tokens.flatten(0, 1), use_cache=False, **places).logits
         return logits.unflatten(0, tokens.shape[:2])
 
     def _recorded_linear(self, name: str, uses: list[Use]):
@@ -296,12 +297,14 @@ class _Recording:
     fast: OnePassWeights
     uses: list[Use]
 
-    def logits(self, tokens: Tensor) -> Tensor:
-        return self.fast._run(tokens, self.uses)
+    def logits(self, tokens: Tensor, positions: Tensor | None = None) -> Tensor:
+        return self.fast._run(tokens, positions, self.uses)
 
 
-def logits_of(model: nn.Module, tokens: Tensor) -> Tensor:
+def logits_of(model: nn.Module, tokens: Tensor, positions: Tensor | None = None) -> Tensor:
     """The model's own logits [R, T, V] for tokens [R, T]; sharded matrices are gathered one after another."""
     if product_dtype(model) is None and not any(map(is_sharded, model.parameters())):
-        return model(input_ids=tokens, use_cache=False).logits
-    return OnePassWeights.start(model, [], 1, GradientDescent(), lambda *sizes: True).logits(tokens.unsqueeze(0))[0]
+        places = {} if positions is None else {"position_ids": positions}
+        return model(input_ids=tokens, use_cache=False, **places).logits
+    whole = OnePassWeights.start(model, [], 1, GradientDescent(), lambda *sizes: True)
+    return whole.logits(tokens.unsqueeze(0), None if positions is None else positions.unsqueeze(0))[0]

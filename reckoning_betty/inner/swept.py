@@ -50,8 +50,8 @@ class SweptCopies:
             shared={name: p for name, p in parameters.items() if p.requires_grad and name not in names},
         )
 
-    def logits(self, tokens: Tensor) -> Tensor:
-        """[B, R, T] to [B, R, T, V], each task under its own weights.
+    def logits(self, tokens: Tensor, positions: None = None) -> Tensor:
+        """[B, R, T] to [B, R, T, V], each task under its own weights; rows are never packed, whose masks vmap refuses.
 
         Raises:
             UserError: the model does what ``torch.vmap`` cannot map, or what forward mode gets wrong.

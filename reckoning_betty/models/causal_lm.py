@@ -157,6 +157,24 @@ def _refuse_later_tokens_seen(model: PreTrainedModel) -> None:
         )
 
 
+@torch.no_grad()
+def reads_packed_rows(model: PreTrainedModel) -> bool:
+    """Whether positions that begin anew keep a row's tokens from the row before it (``data/packing.py``).
+
+    They do where transformers makes the mask by them; families with a mask or with positions of their own differ.
+    """
+    rows, packed = torch.tensor([[0, 1, 2], [3, 2, 1]]), torch.tensor([[0, 1, 2, 3, 2, 1]])
+    positions = torch.arange(3).repeat(2).unsqueeze(0)
+    apart = model(input_ids=rows.to(model.device), use_cache=False).logits
+    try:
+        together = model(
+            input_ids=packed.to(model.device), position_ids=positions.to(model.device), use_cache=False
+        ).logits
+    except TypeError:  # no such argument
+        return False
+    return torch.allclose(together, apart.flatten(0, 1).unsqueeze(0), rtol=1e-4, atol=1e-5)
+
+
 def max_tokens(model: PreTrainedModel) -> int | None:
     """The longest sequence that the model can read, if its config says so.
 

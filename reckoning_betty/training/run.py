@@ -26,7 +26,7 @@ from reckoning_betty.distributed.strategies import launched_strategy
 from reckoning_betty.distributed.zero import leave_models_whole
 from reckoning_betty.errors import UserError
 from reckoning_betty.evaluation import Answerer, Answers
-from reckoning_betty.models.causal_lm import load_model, max_tokens
+from reckoning_betty.models.causal_lm import load_model, max_tokens, reads_packed_rows
 from reckoning_betty.report import accuracy_lines
 from reckoning_betty.training.answers import tables_of, write_answers
 from reckoning_betty.training.engine import Job, TrainingEngine
@@ -132,7 +132,9 @@ class Run:
     def _train_and_report(self, method: str, stop: StopOnCtrlC) -> dict[str, Any]:
         config, start = self.config, time.perf_counter()
         model, tokenizer = load_model(config.model, self.splits.vocabulary, config.seed)
-        encoder = TaskEncoder(tokenizer, self.prompts, self.accelerator.device, max_tokens(model))
+        mapped = has_inner_level(method) and config.hypergradient_method.sweeps_forward
+        packs = config.model.pack_rows and not mapped and reads_packed_rows(model)
+        encoder = TaskEncoder(tokenizer, self.prompts, self.accelerator.device, max_tokens(model), packs)
         levels = self.build_levels(method, config, model, self.splits.train, encoder, self.accelerator.device)
         folder = self.directory.checkpoint(method, config.method)
         if levels.note and self.processes.is_main:

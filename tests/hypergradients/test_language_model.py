@@ -24,7 +24,7 @@ from reckoning_betty.hypergradients.sama import Sama
 from reckoning_betty.hypergradients.truncated import Truncated
 from reckoning_betty.hypergradients.unrolled import Unrolled
 from reckoning_betty.inner.encode import encoding_losses
-from reckoning_betty.inner.losses import answer_nll, knowledge_nll
+from reckoning_betty.inner.losses import answer_nll, knowledge_nll, nll_of
 from reckoning_betty.mended_betty import MendedEngine
 
 STEPS, STRENGTH, WEIGHT = 3, 2.0, 0.7
@@ -124,7 +124,7 @@ class OneTask:
     model: nn.Module
     parameters: dict
 
-    def logits(self, tokens):
+    def logits(self, tokens, positions=None):
         given = {"input_ids": tokens[0], "use_cache": False}
         return functional_call(self.model, self.parameters, (), given).logits.unsqueeze(0)
 
@@ -166,8 +166,7 @@ def plain(case, moves, apply_inverse, optimizer=descent):
         facts, questions = of_task(outer.knowledge.facts, task), of_task(outer.asked.answers, task)
 
         def recall(phi, rows, facts=facts):
-            logits = OneTask(case.model, {**theta, **phi}).logits(facts.inputs)
-            return knowledge_nll(logits, facts.tokens, facts.scored, rows).sum()
+            return knowledge_nll(nll_of(OneTask(case.model, {**theta, **phi}), facts), facts.scored, rows).sum()
 
         def objective(phi, recall=recall, facts=facts):
             distance = sum((phi[n] - theta[n]).square().sum() for n in moving)
@@ -179,8 +178,8 @@ def plain(case, moves, apply_inverse, optimizer=descent):
             rates = {name: rate.detach() for name, rate in case.rates.at(k).items()}
             phi, memory, derivative = optimizer({n: p.detach() for n, p in phi.items()}, gradients, rates, memory)
             phi = {name: value.requires_grad_() for name, value in phi.items()}
-        logits = OneTask(case.model, {**theta, **phi}).logits(questions.inputs)
-        loss = answer_nll(logits, questions.tokens, questions.scored, questions.rows).sum()
+        nll = nll_of(OneTask(case.model, {**theta, **phi}), questions)
+        loss = answer_nll(nll, questions.scored, questions.rows).sum()
         loss = (loss + WEIGHT * recall(phi, outer.knowledge.relevant[task : task + 1])) / len(outer.tasks)
         direct = torch.autograd.grad(loss, [*phi.values(), *(theta[n] for n in still)], allow_unused=True)
         v = flat(direct[: len(moving)])

@@ -11,7 +11,7 @@ from torch.func import functional_call
 from reckoning_betty.data.collate import TokenRows
 from reckoning_betty.inner.encode import encoding_losses
 from reckoning_betty.inner.fast_weights import FastWeightsPlan, balance
-from reckoning_betty.inner.losses import answer_nll
+from reckoning_betty.inner.losses import answer_nll, nll_of
 from reckoning_betty.models.causal_lm import adapted_names
 
 STEPS = 3
@@ -98,7 +98,7 @@ def hypergradient_of(
         alpha = {name: leaf[k] for name, leaf in leaves.items()}
         fast, losses = fast.step(passes, alpha, create_graph=second_order)
         inner_losses.append(losses)
-    loss = answer_nll(fast.logits(asked.inputs), asked.tokens, asked.scored, asked.rows).sum()
+    loss = answer_nll(nll_of(fast, asked), asked.scored, asked.rows).sum()
     return _found(loss, dict(model.named_parameters()), leaves, torch.stack(inner_losses))
 
 

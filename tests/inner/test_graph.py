@@ -22,7 +22,7 @@ from reference import (
 from tiny_models import tiny_gpt2
 
 from reckoning_betty.inner.encode import encoding_loss
-from reckoning_betty.inner.losses import answer_nll
+from reckoning_betty.inner.losses import answer_nll, nll_of
 from reckoning_betty.inner.low_rank import LowRank
 
 FORMS = ["dual", "batched", "mixed"]
@@ -37,7 +37,7 @@ def outer_loss_of(model, form, checkpoint=False):
     for k in range(2):
         alpha = {name: rate[k] for name, rate in rates.items()}
         fast, _ = fast.step(lambda now: encoding_loss(now, facts), alpha, create_graph=True)
-    return answer_nll(fast.logits(asked.inputs), asked.tokens, asked.scored, asked.rows).sum(), fast, rates
+    return answer_nll(nll_of(fast, asked), asked.scored, asked.rows).sum(), fast, rates
 
 
 @functools.cache
@@ -96,7 +96,7 @@ def test_two_outer_losses_of_one_inner_loop(form, expected):
     model = tiny_gpt2(VOCABULARY)
     _, fast, rates = outer_loss_of(model, form)
     asked = answered(QUESTIONS)
-    losses = answer_nll(fast.logits(asked.inputs), asked.tokens, asked.scored, asked.rows)
+    losses = answer_nll(nll_of(fast, asked), asked.scored, asked.rows)
     for b in range(len(QUESTIONS)):
         losses[b].backward(retain_graph=True)
     assert_gradients([p.grad for p in model.parameters()], expected.parameters)

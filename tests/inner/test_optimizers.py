@@ -20,7 +20,7 @@ from reference import (
 from tiny_models import tiny_gpt2, tiny_llama
 
 from reckoning_betty.inner.encode import encoding_loss
-from reckoning_betty.inner.losses import answer_nll
+from reckoning_betty.inner.losses import answer_nll, nll_of
 from reckoning_betty.inner.optimizers import AdamW, GradientDescent, optimizer_of
 from reckoning_betty.models.adapters import add_adapters
 
@@ -108,7 +108,7 @@ def test_hypergradient_through_adamw_equals_central_differences(float64):
         for k in range(3):
             alpha = {name: rate[k] for name, rate in rates.items()}
             fast, _ = fast.step(lambda now: encoding_loss(now, facts), alpha, create_graph=False)
-        return answer_nll(fast.logits(asked.inputs), asked.tokens, asked.scored, asked.rows).sum().item()
+        return answer_nll(nll_of(fast, asked), asked.scored, asked.rows).sum().item()
 
     radius = 1e-6
     generator = torch.Generator().manual_seed(3)

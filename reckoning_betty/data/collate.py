@@ -243,7 +243,8 @@ class TaskEncoder:
 
         packing = None
         if self.packs:
-            lengths = [[sum(len(ids) for ids, _ in row) - 1 for row in rows] for rows in tasks]  # of what is read
+            # of what is read; a row may have no token at all
+            lengths = [[max(0, sum(len(ids) for ids, _ in row) - 1) for row in rows] for rows in tasks]
             packing = pack(lengths, (num_rows, length - 1), self.max_tokens)
         rows_ = TokenRows(
             tokens=rows_of(tokens),

@@ -122,3 +122,8 @@ def test_parts_of_a_batch(tasks, packing, float64):
     whole, passes = encoding_loss(fast, facts), sum(loss_of(fast) for loss_of in encoding_losses(facts, 2))
     torch.testing.assert_close(whole, passes, rtol=1e-12, atol=0)
     assert facts.num_tokens < replace(facts, packing=None).num_tokens
+
+
+def test_a_fact_without_tokens_takes_no_place(tasks, packing):
+    empty = replace(tasks[0], facts=("", *tasks[0].facts))
+    assert packing.knowledge([empty]).facts.num_tokens == packing.knowledge(tasks[:1]).facts.num_tokens

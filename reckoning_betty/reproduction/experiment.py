@@ -101,8 +101,8 @@ class Experiment:
         paper: the paper's values by arm and setting, in points of 100; for tests of some hops alone, by hops below it.
         claims: what is asked of the results.
         reading: sentences on the page below the tables: what holds, what does not, and why.
-        sizes: ``small`` and ``paper``; for ``runtime`` of its own kind. A file may name another experiment instead, to
-            read something else off the same runs.
+        sizes: ``small`` and ``paper``; for ``runtime`` of its own kind. A file may name another experiment instead of a
+            size's values, to read something else off the same runs.
     """
 
     name: str
@@ -154,10 +154,10 @@ def load_experiment(folder: Path, name: str) -> Experiment:
     file = folder / f"{name}.yaml"
     given = OmegaConf.to_container(read_yaml(file))
     kind = RuntimeSize if given.get("figure") == "runtime" else Size
-    sizes = given.pop("sizes", {})
-    if isinstance(sizes, str):
-        sizes = OmegaConf.to_container(read_yaml(folder / f"{sizes}.yaml"))["sizes"]
-    sizes = {key: _made(kind, value, f"{file}: {key}") for key, value in sizes.items()}
+    sizes = {
+        key: _made(kind, _size_of(folder, value, key) if isinstance(value, str) else value, f"{file}: {key}")
+        for key, value in given.pop("sizes", {}).items()
+    }
     claims = [_made(Claim, claim, f"{file}: a claim") for claim in given.pop("claims", [])]
     experiment = _made(Experiment, given | {"name": name, "sizes": sizes, "claims": claims}, str(file))
     for key, size in sizes.items() if kind is Size else ():
@@ -166,6 +166,11 @@ def load_experiment(folder: Path, name: str) -> Experiment:
             _refuse_unknown(f"{file}: a claim", "settings", claim.settings, size.settings)
             _refuse_unknown(f"{file}: a claim", "arm or against", [claim.arm, claim.against or claim.arm], size.arms)
     return experiment
+
+
+def _size_of(folder: Path, name: str, size: str) -> Values:
+    """The values that another experiment's file has for the size."""
+    return OmegaConf.to_container(read_yaml(folder / f"{name}.yaml"))["sizes"][size]
 
 
 def _made(kind: type, given: Mapping[str, Any], where: str) -> Any:

@@ -79,10 +79,12 @@ def test_a_file_that_holds_no_keys_is_refused(text, says, tmp_path):
         load_experiment(tmp_path, "made")
 
 
-def test_sizes_may_be_another_experiments(tmp_path):
-    other = loaded(tmp_path)
-    (tmp_path / "same.yaml").write_text(yaml.safe_dump(EXPERIMENT | {"sizes": "made"}))
-    assert load_experiment(tmp_path, "same").sizes == other.sizes
+def test_a_size_may_be_another_experiments(tmp_path):
+    other, own = loaded(tmp_path, sizes={"small": SIZE, "paper": SIZE | {"seeds": [7]}}), SIZE | {"seeds": [8]}
+    (tmp_path / "half.yaml").write_text(yaml.safe_dump(EXPERIMENT | {"sizes": {"small": own, "paper": "made"}}))
+    half = load_experiment(tmp_path, "half")
+    assert half.size("small").seeds == [8]
+    assert half.size("paper") == other.size("paper") != half.size("small")
 
 
 def test_unknown_experiments_and_sizes_are_refused(tmp_path):

@@ -169,8 +169,16 @@ def load_experiment(folder: Path, name: str) -> Experiment:
 
 
 def _size_of(folder: Path, name: str, size: str) -> Values:
-    """The values that another experiment's file has for the size."""
-    return OmegaConf.to_container(read_yaml(folder / f"{name}.yaml"))["sizes"][size]
+    """The values that another experiment's file has for the size.
+
+    Raises:
+        UserError: there is no such file, or it has no values there.
+    """
+    file = folder / f"{name}.yaml"
+    values = OmegaConf.to_container(read_yaml(file)).get("sizes", {}).get(size)
+    if not isinstance(values, dict):
+        raise UserError(f"{file}: sizes has no values for {size}, which another experiment names: write them there.")
+    return values
 
 
 def _made(kind: type, given: Mapping[str, Any], where: str) -> Any:

@@ -85,6 +85,8 @@ def test_a_size_may_be_another_experiments(tmp_path):
     half = load_experiment(tmp_path, "half")
     assert half.size("small").seeds == [8]
     assert half.size("paper") == other.size("paper") != half.size("small")
+    with pytest.raises(UserError, match=r"made\.yaml: sizes has no values for huge"):
+        loaded(tmp_path, sizes={"small": SIZE, "huge": "made"})
 
 
 def test_unknown_experiments_and_sizes_are_refused(tmp_path):

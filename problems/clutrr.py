@@ -27,6 +27,8 @@ class ClutrrConfig:
     """Embedded stories: training starts with the shortest and has all lengths after so many tasks; 0 for none."""
     noise: Noise = "none"
     """Embedded stories: distractors."""
+    families: int = 1
+    """Embedded stories: told together, each of another family; the test asks about one, and K does not tell which."""
     num_names: int = 20
     """Embedded stories: size of the pool of names."""
     unseen_names: bool = False
@@ -79,6 +81,7 @@ def _generator(options: ClutrrConfig, seed: int) -> ClutrrGenerator:
     generator = ClutrrGenerator(
         hops=options.hops,
         noise=options.noise,
+        families=options.families,
         form=options.form,
         num_names=options.num_names,
         unseen_names=options.unseen_names,

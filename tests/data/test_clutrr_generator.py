@@ -177,6 +177,69 @@ def test_further_questions():
     assert {len(t.questions) for t in ClutrrGenerator(hops=(2,), questions_per_task=5).draw(0, 30)} == {1}
 
 
+FAMILIES = {"hops": (2, 3), "families": 4, "num_names": 32}
+
+
+def families_of(task):
+    """The facts of each story, found by who is connected with whom, in the order of their first facts."""
+    found: list[list[tuple[str, str, str]]] = []
+    for new in map(triple, task.facts):
+        joined = [facts for facts in found if {new[0], new[2]} & {person for x, _, y in facts for person in (x, y)}]
+        found = [facts for facts in found if facts not in joined]
+        found.append([fact for facts in joined for fact in facts] + [new])
+    return found
+
+
+@pytest.mark.parametrize("noise", ["none", "supporting", "irrelevant"])
+def test_families_are_told_together(noise):
+    source = ClutrrGenerator(**FAMILIES | {"num_names": 60}, noise=noise, questions_per_task=8, seed=3)
+    first = Counter()
+    for task in [*source.draw(0, 40), *source.stories("test", 3, 20)]:
+        check(task, task.questions[0].hops)
+        families = families_of(task)
+        assert len(families) == 4
+        people = [{person for x, _, y in facts for person in (x, y)} for facts in families]
+        about = [next(n for n, group in enumerate(people) if set(asked(q)) <= group) for q in task.questions]
+        first[about[0]] += 1
+        assert len(set(about)) > 1 or len(about) < 8
+    assert len(first) == 4  # where the facts stand does not tell which family is asked about
+
+
+def test_what_is_told_does_not_tell_what_is_asked():
+    """Any of the stories could be the one asked about: their lengths and relations have one distribution."""
+    tasks = ClutrrGenerator(**FAMILIES, seed=1).draw(0, 600)
+    asked_about, others = Counter(), Counter()
+    for task in tasks:
+        pair = asked(task.questions[0])
+        for facts in families_of(task):
+            is_asked = any(set(pair) & {x, y} for x, _, y in facts)
+            for _, word, _ in facts:
+                (asked_about if is_asked else others)[word] += 1
+            (asked_about if is_asked else others)[len(facts)] += 1
+    assert others[2] + others[3] == 3 * 600 == 3 * (asked_about[2] + asked_about[3])
+    for kind in (2, 3, "brother", "daughter", "mother"):
+        assert abs(others[kind] / 3 - asked_about[kind]) < 5 * others[kind] ** 0.5, kind
+
+
+def test_told_together_stories_are_of_one_split():
+    """The others are asked about in training too, so that they are kept apart like those that the test asks about."""
+    options = {"hops": (2,), "families": 3, "num_names": 18}
+
+    def stories(tasks):
+        return {tuple(sorted(facts)) for task in tasks for facts in families_of(task)}
+
+    def trained(steps):
+        return stories(t for step in steps for t in ClutrrGenerator(**options, seed=step).draw(step, 1000))
+
+    train = trained(range(3))
+    for split in ("validation", "test"):
+        held_out = stories(ClutrrGenerator(**options, seed=7).stories(split, 2, 200))
+        assert len(held_out) > 400
+        assert not train & held_out
+    again = trained((7,))
+    assert len(train & again) > len(again) / 20  # of one split the same ones do come up again
+
+
 def story(task):
     return (*sorted(task.facts), task.questions[0].text)
 
@@ -281,6 +344,8 @@ def test_names_are_no_words_of_the_sentences():
         ({"questions_per_task": 0}, "questions_per_task is 0"),
         ({"hops": (10,), "num_names": 10}, "can have 11 people; give num_names=11"),
         ({"hops": (10,), "num_names": 12, "noise": "irrelevant"}, "give num_names=13"),
+        ({"families": 0}, "families is 0, but it must be 1 or more"),
+        ({"hops": (2, 4), "families": 3, "num_names": 29}, "and families=3 can have 15 people; give num_names=30"),
         ({"num_names": 121}, "between 2 and 120"),
         ({"num_names": 61, "unseen_names": True}, "between 2 and 60 while the test has names of its own"),
     ],

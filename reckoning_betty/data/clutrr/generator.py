@@ -3,9 +3,9 @@
 import functools
 import itertools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from reckoning_betty.data.clutrr import text
 from reckoning_betty.data.clutrr.family import Family, grow_family
@@ -30,6 +30,13 @@ FRUITLESS_DRAWS = 5000
 """Draws in a row without a new story after which a fixed set is taken to be exhausted."""
 
 
+class Told(NamedTuple):
+    """A story with the names of its people, by number in its family."""
+
+    story: Story
+    names: dict[int, str]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClutrrGenerator:
     """Kinship stories with names from a pool; as a ``TaskSource`` it draws from the training split.
@@ -41,6 +48,9 @@ class ClutrrGenerator:
         twice is drawn twice as often), and so are the answers.
     noise: distractors added to every story. supporting: a two-fact detour around one fact of the chain; irrelevant:
         one or two facts that lead from the chain to new people; disconnected: one or two facts about other people.
+    families: stories that are told together, of different families and with facts in one random order. The first
+        question is about the first of them, further ones about any. One story is a chain with its question about the
+        ends, so that K tells what is asked; of several it does not tell which.
     form: "symbolic" facts of one pattern, or varied "sentences".
     num_names: size of the pool of names, half men's and half women's.
     unseen_names: the test has a pool of its own, of the same size.
@@ -50,6 +60,7 @@ class ClutrrGenerator:
 
     hops: tuple[int, ...] = (2, 3)
     noise: Noise = "none"
+    families: int = 1
     form: Form = "symbolic"
     num_names: int = 20
     unseen_names: bool = False
@@ -62,8 +73,9 @@ class ClutrrGenerator:
             raise UserError(f"noise is {self.noise!r}, but it must be one of {', '.join(get_args(Noise))}.")
         if self.form not in get_args(Form):
             raise UserError(f"form is {self.form!r}, but it must be one of {', '.join(get_args(Form))}.")
-        if self.questions_per_task < 1:
-            raise UserError(f"questions_per_task is {self.questions_per_task}, but it must be 1 or more.")
+        for key in ("families", "questions_per_task"):
+            if getattr(self, key) < 1:
+                raise UserError(f"{key} is {getattr(self, key)}, but it must be 1 or more.")
         refuse_impossible_curriculum(self.curriculum_tasks)
         name_pools(self.num_names, unseen=self.unseen_names)
         if not self.hops:
@@ -89,11 +101,11 @@ class ClutrrGenerator:
         fruitless = 0
         attempts = self._attempts(split, rng, (hops,))
         while len(tasks) < count:
-            key, home, story, names = next(attempts)
+            key, home, told = next(attempts)
             if home == split and key not in tasks:
                 fruitless = 0
                 identifier = f"clutrr-{split}-hops{hops}-seed{self.seed}-{len(tasks)}"
-                tasks[key] = self._task(story, names, rng, identifier)
+                tasks[key] = self._task(self._with_others(told, split, rng, self.hops), rng, identifier)
                 continue
             fruitless += 1
             if fruitless == FRUITLESS_DRAWS:
@@ -125,25 +137,42 @@ class ClutrrGenerator:
     def _check_hops(self, hops: int) -> None:
         if hops not in HOPS:
             raise UserError(f"hops is {hops}, but it must lie between {HOPS[0]} and {HOPS[-1]}.")
-        people = hops + 1 + NOISE_PEOPLE[self.noise]
-        if self.num_names < people:
+        people = hops + 1 + (self.families - 1) * (max(self.hops) + 1) + self.families * NOISE_PEOPLE[self.noise]
+        several = self.families > 1  # each half of the pool has to do for all, or some stories would never be drawn
+        needed = 2 * people if several else people
+        if self.num_names < needed:
             raise UserError(
-                f"num_names is {self.num_names}, but a story of {hops} hops with noise={self.noise} can have {people} "
-                f"people; give num_names={people} or more."
+                f"num_names is {self.num_names}, but a story of {hops} hops with noise={self.noise}"
+                f"{f' and families={self.families}' if several else ''} can have {people} people; give "
+                f"num_names={needed} or more{', so that there are enough of either gender' if several else ''}."
             )
 
     def _drawn(self, step: int, index: int, hops: Sequence[int]) -> Task:
         rng = random.Random(f"{self.seed} draw {step} {index}")
-        attempts = self._attempts("train", rng, hops)
-        story, names = next((story, names) for _, home, story, names in attempts if home == "train")
-        return self._task(story, names, rng, f"clutrr-train-seed{self.seed}-step{step}-{index}")
+        told = self._first_of_home("train", rng, hops)
+        told = self._with_others(told, "train", rng, hops)
+        return self._task(told, rng, f"clutrr-train-seed{self.seed}-step{step}-{index}")
+
+    def _with_others(self, told: Told, split: Split, rng: random.Random, hops: Sequence[int]) -> list[Told]:
+        """The story and those that are told together with it, of this split too, with names that are still free."""
+        stories = [told]
+        while len(stories) < self.families:
+            taken = {name for one in stories for name in one.names.values()}
+            stories.append(self._first_of_home(split, rng, hops, taken))
+        return stories
+
+    def _first_of_home(
+        self, split: Split, rng: random.Random, hops: Sequence[int], taken: Collection[str] = ()
+    ) -> Told:
+        return next(told for _, home, told in self._attempts(split, rng, hops, taken) if home == split)
 
     def _attempts(
-        self, split: Split, rng: random.Random, hops: Sequence[int]
-    ) -> Iterator[tuple[str, Split, Story, dict[int, str]]]:
-        """Endless stories with the names for ``split``, each with its key and the split that it belongs to."""
+        self, split: Split, rng: random.Random, hops: Sequence[int], taken: Collection[str] = ()
+    ) -> Iterator[tuple[str, Split, Told]]:
+        """Endless stories with names for ``split`` that are not ``taken``, each with its key and the split of that."""
         train_pool, test_pool = name_pools(self.num_names, unseen=self.unseen_names)
-        pool = test_pool if split == "test" else train_pool
+        whole = test_pool if split == "test" else train_pool
+        pool = {gender: tuple(name for name in group if name not in taken) for gender, group in whole.items()}
         while True:
             # Settled before the story: long stories and those about in-laws fail more often and must not become rarer.
             length, answer = rng.choice(hops), rng.choice(DERIVABLE)
@@ -152,36 +181,45 @@ class ClutrrGenerator:
                 story = tell_story(family, answer, length, self.noise, rng)
                 if story is not None and (names := _named(story, pool, rng)) is not None:
                     key = _key(story, names)
-                    yield key, home_of(key), story, names
+                    yield key, home_of(key), Told(story, names)
                     break
 
-    def _task(self, story: Story, names: dict[int, str], rng: random.Random, identifier: str) -> Task:
-        """Put the story into words, the facts in random order."""
-        chain = list(itertools.pairwise(story.chain))
-        edges = [*chain, *story.noise]
+    def _task(self, stories: list[Told], rng: random.Random, identifier: str) -> Task:
+        """Put the stories into words, all facts in random order."""
+        edges = [
+            (number, edge)
+            for number, (story, _) in enumerate(stories)
+            for edge in (*itertools.pairwise(story.chain), *story.noise)
+        ]
         rng.shuffle(edges)
         place = {edge: position for position, edge in enumerate(edges)}
-        last = len(chain)
-        asked = [(0, last)]
+        whole = (0, (0, len(stories[0].story.chain) - 1))
+        asked = [whole]
         if self.questions_per_task > 1:
-            inner = [stretch for stretch in story.derived if stretch != (0, last)]
-            asked += rng.sample(inner, min(len(inner), self.questions_per_task - 1))
+            others = [(number, stretch) for number, (story, _) in enumerate(stories) for stretch in story.derived]
+            others.remove(whole)
+            asked += rng.sample(others, min(len(others), self.questions_per_task - 1))
         return Task(
-            facts=tuple(self._fact(story, edge, names, rng) for edge in edges),
-            questions=tuple(
-                Question(
-                    text=text.question_text(names[story.chain[start]], names[story.chain[stop]]),
-                    answer=story.derived[start, stop],
-                    hops=stop - start,
-                    relevant=tuple(sorted(place[edge] for edge in chain[start:stop])),
-                )
-                for start, stop in asked
-            ),
+            facts=tuple(self._fact(stories[number], edge, rng) for number, edge in edges),
+            questions=tuple(self._question(stories[number], number, stretch, place) for number, stretch in asked),
             identifier=identifier,
         )
 
-    def _fact(self, story: Story, edge: tuple[int, int], names: dict[int, str], rng: random.Random) -> str:
-        (x, y), relation = edge, story.family.relations[edge]
+    def _question(
+        self, told: Told, number: int, stretch: tuple[int, int], place: dict[tuple[int, tuple[int, int]], int]
+    ) -> Question:
+        (start, stop), (story, names) = stretch, told
+        chain = story.chain[start : stop + 1]
+        return Question(
+            text=text.question_text(names[chain[0]], names[chain[-1]]),
+            answer=story.derived[stretch],
+            hops=stop - start,
+            relevant=tuple(sorted(place[number, edge] for edge in itertools.pairwise(chain))),
+        )
+
+    def _fact(self, told: Told, edge: tuple[int, int], rng: random.Random) -> str:
+        (x, y), (story, names) = edge, told
+        relation = story.family.relations[edge]
         if self.form == "symbolic":
             return text.fact_text(names[x], relation, names[y])
         return text.fact_sentence(names[x], relation, names[y], story.family.genders[x], rng)

@@ -1,6 +1,6 @@
 """Kinship reasoning (CLUTRR): facts about a family, and how two of its members are related."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from problems.registry import NamedProblem
@@ -89,8 +89,8 @@ def _generator(options: ClutrrConfig, seed: int) -> ClutrrGenerator:
         curriculum_tasks=options.curriculum_tasks,
         seed=seed,
     )
-    for hops in options.test_hops:
-        replace(generator, hops=(hops,))  # refuses what cannot be before any training
+    for hops in sorted(options.test_hops, reverse=True):
+        generator.check_hops(hops)  # before any training
     return generator
 
 

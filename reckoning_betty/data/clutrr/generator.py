@@ -80,8 +80,8 @@ class ClutrrGenerator:
         name_pools(self.num_names, unseen=self.unseen_names)
         if not self.hops:
             raise UserError("hops is empty, but it must name at least one number from 2 to 10, such as 2,3.")
-        for hops in self.hops:
-            self._check_hops(hops)
+        for hops in sorted(self.hops, reverse=True):  # the longest needs the most names
+            self.check_hops(hops)
 
     def draw(self, step: int, count: int) -> list[Task]:
         """The ``count`` training tasks of outer step ``step``."""
@@ -95,7 +95,7 @@ class ClutrrGenerator:
         """
         if split not in get_args(Split):
             raise UserError(f"split is {split!r}, but it must be one of {', '.join(get_args(Split))}.")
-        self._check_hops(hops)
+        self.check_hops(hops)
         tasks: dict[str, Task] = {}
         rng = random.Random(f"{self.seed} {split} {hops}")
         fruitless = 0
@@ -134,7 +134,8 @@ class ClutrrGenerator:
         pools = name_pools(self.num_names, unseen=self.unseen_names)
         return text.vocabulary({name for pool in pools for group in pool.values() for name in group}, self.form)
 
-    def _check_hops(self, hops: int) -> None:
+    def check_hops(self, hops: int) -> None:
+        """UserError where no story of this length can be told: no such length, or too few names."""
         if hops not in HOPS:
             raise UserError(f"hops is {hops}, but it must lie between {HOPS[0]} and {HOPS[-1]}.")
         people = hops + 1 + (self.families - 1) * (max(self.hops) + 1) + self.families * NOISE_PEOPLE[self.noise]

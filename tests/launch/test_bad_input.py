@@ -126,7 +126,7 @@ COMMAND_LINE = [
     Case("negative stories", (*RESUME[:3], "--output", "new", "data.test_stories=-1"), ("test_stories=-1",)),
     Case("hops out of range", (*RESUME[:3], "--output", "new", "data.hops=[11]"), ("hops is 11", "between 2 and 10")),
     Case("too few names", (*NEW, "data.num_names=4"), ("num_names is 4", "num_names=5 or more")),
-    Case("too few names of either gender", (*NEW, "data.families=4"), ("num_names is 20", "families=4", "num_names=32")),
+    Case("too few of either gender", (*NEW, "data.families=4"), ("num_names is 20", "families=4", "num_names=32")),
     Case(
         "width not divisible",
         ("train", "--problem", "clutrr", "--output", "new", "model.width=10", "model.heads=3"),

@@ -150,9 +150,8 @@ class ClutrrGenerator:
 
     def _drawn(self, step: int, index: int, hops: Sequence[int]) -> Task:
         rng = random.Random(f"{self.seed} draw {step} {index}")
-        told = self._first_of_home("train", rng, hops)
-        told = self._with_others(told, "train", rng, hops)
-        return self._task(told, rng, f"clutrr-train-seed{self.seed}-step{step}-{index}")
+        stories = self._with_others(self._first_of_home("train", rng, hops), "train", rng, hops)
+        return self._task(stories, rng, f"clutrr-train-seed{self.seed}-step{step}-{index}")
 
     def _with_others(self, told: Told, split: Split, rng: random.Random, hops: Sequence[int]) -> list[Told]:
         """The story and those that are told together with it, of this split too, with names that are still free."""

@@ -12,6 +12,7 @@ from reckoning_betty.hypergradients.implicit import ImplicitMethod
 from reckoning_betty.hypergradients.method import HypergradientMethod
 from reckoning_betty.inner.encode import encoding_loss, encoding_losses
 from reckoning_betty.inner.fast_weights import FastWeights, FastWeightsPlan
+from reckoning_betty.inner.losses import Reduction
 from reckoning_betty.inner.one_pass import OnePassWeights
 from reckoning_betty.inner.optimizers import Proximal
 from reckoning_betty.mended_betty import ImplicitInnerProblem, UnrolledProblem
@@ -32,6 +33,7 @@ class KnowledgeEncoding(UnrolledProblem):
         start: theta, the parameters that move.
         num_tasks: B, of a pass.
         facts_per_pass: facts of each task that a step reads at a time, 0 for all (``encoding_losses``).
+        reduction: of the inner loss, over facts.
     """
 
     def __init__(
@@ -42,12 +44,14 @@ class KnowledgeEncoding(UnrolledProblem):
         start: list[Tensor],
         num_tasks: int,
         facts_per_pass: int = 0,
+        reduction: Reduction = "mean",
     ):
         super().__init__("knowledge_encoding", method.lower_config(num_steps, start, num_tasks))
         self.num_steps = num_steps
         self.plan = plan
         self.method = method
         self.facts_per_pass = facts_per_pass
+        self.reduction: Reduction = reduction
         self.losses: list[Tensor] = []
         """L_CLM(theta_k; K) of the current inner loop, one [B] per step, detached."""
 
@@ -62,7 +66,8 @@ class KnowledgeEncoding(UnrolledProblem):
     def moved(self, fast: FastWeights, facts: TokenRows, inner_step: int) -> tuple[FastWeights, Tensor]:
         second_order = self.method.differentiates(inner_step, self.num_steps)
         rates = self.reasoning.module.rates.at(inner_step)
-        moved, losses = fast.step(encoding_losses(facts, self.facts_per_pass), rates, create_graph=second_order)
+        passes = encoding_losses(facts, self.facts_per_pass, self.reduction)
+        moved, losses = fast.step(passes, rates, create_graph=second_order)
         self.losses.append(losses)
         outer_step, loss = self.reasoning.outer_step + 1, losses.sum()
         refuse_non_finite("inner level (knowledge encoding)", outer_step, inner_step, {"L_CLM": loss})
@@ -91,7 +96,7 @@ class ImplicitKnowledgeEncoding(ImplicitInnerProblem, KnowledgeEncoding):
         optimizer: Proximal = self.plan.optimizer
         theta = dict(self.reasoning.module.model.named_parameters())
         distance = sum((phi - gathered(theta[name])).square().sum() for name, phi in at_leaves.values.items())
-        return encoding_loss(at_leaves, facts).sum() + optimizer.strength / 2 * distance
+        return encoding_loss(at_leaves, facts, reduction=self.reduction).sum() + optimizer.strength / 2 * distance
 
     def end_inner_loop(self) -> None:
         super().end_inner_loop()

@@ -117,7 +117,7 @@ def build_levels(
         parameters = dict(model.named_parameters())
         level = ImplicitKnowledgeEncoding if method.is_implicit else KnowledgeEncoding
         start = [parameters[name] for name in names]
-        encoding = level(inner.steps, plan, method, start, tasks_per_pass, inner.facts_per_pass)
+        encoding = level(inner.steps, plan, method, start, tasks_per_pass, inner.facts_per_pass, inner.reduction)
         note = f"fast weights: {plan.reason}"
         if method.is_implicit:
             how = "trained through the first-order path" if method.trains_rates else "frozen at their initial values"

@@ -37,6 +37,7 @@ def answerer_of(checkpoint: Checkpoint, device: torch.device, inner_steps: int |
         rates=checkpoint.rates,
         optimizer=checkpoint.optimizer,
         facts_per_pass=checkpoint.facts_per_pass,
+        reduction=checkpoint.reduction,
         encoder=TaskEncoder(checkpoint.tokenizer, checkpoint.prompts, device, max_tokens(model)),
         inner_steps=inner_steps or (checkpoint.rates.num_steps if checkpoint.rates else 0),
         max_answer_tokens=checkpoint.note.get("max_answer_tokens", EvaluationConfig().max_answer_tokens),

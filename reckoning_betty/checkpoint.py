@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from reckoning_betty.config import Method, has_inner_level
 from reckoning_betty.data.collate import Prompts
 from reckoning_betty.errors import UserError
+from reckoning_betty.inner.losses import Reduction
 from reckoning_betty.inner.optimizers import GradientDescent, InnerOptimizer, optimizer_of
 from reckoning_betty.inner.precision import Precision, precision_of, set_precision
 from reckoning_betty.inner.rates import GRANULARITIES, InnerRates
@@ -44,6 +45,8 @@ class Checkpoint:
     """The inner one."""
     facts_per_pass: int = 0
     """``inner.facts_per_pass`` in training, whose memory it bounded."""
+    reduction: Reduction = "mean"
+    """``inner.reduction`` in training."""
     note: dict[str, Any] = field(default_factory=dict)
     """What else is known: seed, outer step, validation."""
 
@@ -78,6 +81,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, Ten
                 "adapted": rates.names,
                 "optimizer": checkpoint.optimizer.describe(),
                 "facts_per_pass": checkpoint.facts_per_pass,
+                "reduction": checkpoint.reduction,
             }
         (new / NOTE_FILE).write_text(json.dumps(note, indent=2), encoding="utf-8")
 
@@ -122,6 +126,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         rates=rates,
         optimizer=GradientDescent() if inner is None else optimizer_of(inner.get("optimizer", {"name": "sgd"})),
         facts_per_pass=0 if inner is None else inner.get("facts_per_pass", 0),
+        reduction="mean" if inner is None else inner.get("reduction", "mean"),
         note=note,
     )
 
@@ -138,6 +143,8 @@ def _check_note(method: str, inner: dict[str, Any] | None, note: dict[str, Any])
         at_a_time = inner.get("facts_per_pass", 0)
         if not isinstance(at_a_time, int) or at_a_time < 0:
             raise ValueError(f"facts_per_pass is {at_a_time!r}")
+        if inner.get("reduction", "mean") not in get_args(Reduction):
+            raise ValueError(f"reduction is {inner['reduction']!r}")
     if not isinstance(note.get("data", {}), dict):
         raise ValueError(f"data is {note['data']!r}")
     cap = note.get("max_answer_tokens", 1)

@@ -11,6 +11,7 @@ from reckoning_betty.errors import require
 from reckoning_betty.hypergradients.method import HypergradientMethod
 from reckoning_betty.hypergradients.registry import find_method
 from reckoning_betty.inner.fast_weights import Form
+from reckoning_betty.inner.losses import Reduction
 from reckoning_betty.inner.optimizers import AdamW, GradientDescent, InnerOptimizer, InnerOptimizerName, Proximal
 from reckoning_betty.inner.precision import Precision
 from reckoning_betty.inner.rates import Granularity
@@ -113,6 +114,9 @@ class InnerConfig:
     facts_per_pass: int = 0
     """An inner step reads the facts of each task in passes of so many at most, and sums their gradients: less memory,
     the same step. 0 for all in one pass."""
+    reduction: Reduction = "mean"
+    """Of the inner loss, over the facts of a task: ``mean`` (the paper), or ``sum``, so that a fact moves the weights
+    as much in a large K as in a small one. Where K has four facts, it wants a quarter of the rate."""
     lora_rank: int = 8
     """``fast_weights=lora``: rank of the adapters, which alone are then trained (both levels, and baselines)."""
     lora_alpha: float = 16.0

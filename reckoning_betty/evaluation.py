@@ -20,7 +20,7 @@ from reckoning_betty.data.task import Task
 from reckoning_betty.distributed.processes import Processes
 from reckoning_betty.inner.encode import encode
 from reckoning_betty.inner.fast_weights import FastWeightsPlan, Form, plan_fast_weights
-from reckoning_betty.inner.losses import answer_nll, token_nll
+from reckoning_betty.inner.losses import Reduction, answer_nll, token_nll
 from reckoning_betty.inner.one_pass import logits_of
 from reckoning_betty.inner.optimizers import GradientDescent, InnerOptimizer
 from reckoning_betty.inner.rates import InnerRates
@@ -55,6 +55,7 @@ class Answerer:
         optimizer: the inner one.
         form: of the fast weights.
         facts_per_pass: facts of each task that an inner step reads at a time; 0 for all.
+        reduction: of the inner loss, over facts.
         max_answer_tokens: cap of greedy decoding.
         max_recall_tokens: cap of decoding on behind the answer; 0 for not at all.
         tasks_per_batch: how many tasks are answered at once.
@@ -70,6 +71,7 @@ class Answerer:
     optimizer: InnerOptimizer = field(default_factory=GradientDescent)
     form: Form = "auto"
     facts_per_pass: int = 0
+    reduction: Reduction = "mean"
     max_answer_tokens: int = 8
     max_recall_tokens: int = 0
     tasks_per_batch: int = 64
@@ -126,7 +128,8 @@ class Answerer:
             return partial(logits_of, self.model), torch.empty(0, len(tasks))
         facts = self.encoder.knowledge(tasks).facts
         fast = self._plan(facts).start(self.model, len(tasks))
-        fast, losses = encode(fast, facts, self.rates, self.inner_steps, facts_per_pass=self.facts_per_pass)
+        options = {"facts_per_pass": self.facts_per_pass, "reduction": self.reduction}
+        fast, losses = encode(fast, facts, self.rates, self.inner_steps, **options)
         return lambda tokens: fast.logits(tokens.unsqueeze(1)).squeeze(1), losses
 
     def _plan(self, facts: TokenRows) -> FastWeightsPlan:

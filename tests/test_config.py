@@ -68,6 +68,7 @@ def test_the_single_task_objective_has_no_second_term():
         ("inner.rates=each", r"expected one of.*per_step_per_layer"),
         ("inner.steps=0", r"inner\.steps=0 is not possible"),
         ("inner.facts_per_pass=-1", r"inner\.facts_per_pass=-1 is not possible: it cannot be negative"),
+        ("inner.reduction=max", r"inner\.reduction.*expected one of.*mean"),
         ("evaluation.choose_by_recall=true", "without evaluation.max_recall_tokens nothing is recalled"),
         ("model.precision=float16", r"expected one of.*bfloat16"),
         ("inner.initial_rate=-1", "inner rates are positive"),

@@ -5,12 +5,16 @@ Models read the first T-1 tokens: nothing follows the last one.
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
+from typing import Literal as OneOf
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from reckoning_betty.data.collate import TokenRows
+
+Reduction = OneOf["mean", "sum"]
+"""Over the facts of a task: their mean (the paper), or their sum, so that a fact has the same gradient in any K."""
 
 Loss = Callable[[Any], Tensor]
 """The tasks' losses [B], or a part of them, as a function of fast weights (``FastWeights``)."""
@@ -47,19 +51,24 @@ def nll_of(reader: Reader, rows: TokenRows) -> Tensor:
     return packing.unpacked(token_nll(logits, packing.packed(rows.targets)))
 
 
-def knowledge_nll(nll: Tensor, scored: Tensor, rows: Tensor, all_rows: Tensor | None = None) -> Tensor:
-    """L_CLM [B]: mean token NLL per fact, then the mean over the facts that ``rows`` selects.
+def knowledge_nll(
+    nll: Tensor, scored: Tensor, rows: Tensor, all_rows: Tensor | None = None, reduction: Reduction = "mean"
+) -> Tensor:
+    """L_CLM [B]: mean token NLL per fact, then the mean or the sum over the facts that ``rows`` selects.
 
-    L_CLM(theta; K) = 1/|K| sum_f 1/|f| sum_t -log p(f_t | f_<t; theta)      (DESIGN.md section 1)
+    L_CLM(theta; K) = 1/|K| sum_f 1/|f| sum_t -log p(f_t | f_<t; theta)      (DESIGN.md section 1; sum: |K| times it)
 
     Args:
         nll: of the tokens after the first, [B, R, T-1] (``nll_of``).
         scored: bool [B, R, T]; which tokens count (not padding, not a prompt; the first token of a row never does).
         rows: bool [B, R]; which facts count. A task without any gives 0.
         all_rows: bool [B, R']; all of K, where these rows are a part of it: the parts' losses then sum to L_CLM.
+        reduction: over facts.
     """
     weights = scored[..., 1:].to(nll.dtype)
     per_fact = (nll * weights).sum(-1) / weights.sum(-1).clamp(min=1)
+    if reduction == "sum":
+        return (per_fact * rows.to(per_fact.dtype)).sum(-1)
     return _mean_of(per_fact, rows, all_rows)
 
 

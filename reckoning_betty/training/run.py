@@ -150,6 +150,7 @@ class Run:
                 rates=levels.rates,
                 optimizer=config.inner.make_optimizer(),
                 facts_per_pass=config.inner.facts_per_pass,
+                reduction=config.inner.reduction,
                 note=note
                 | {"seed": config.seed, "objective": config.objective, "data": asdict(config.data)}
                 | {"max_answer_tokens": config.evaluation.max_answer_tokens},
@@ -208,6 +209,7 @@ class Run:
             optimizer=self.config.inner.make_optimizer(),
             form=self.config.inner.fast_weights,
             facts_per_pass=self.config.inner.facts_per_pass,
+            reduction=self.config.inner.reduction,
             max_answer_tokens=evaluation.max_answer_tokens,
             tasks_per_batch=evaluation.tasks_per_batch,
             processes=None if self._shards_weights else self.processes,

@@ -72,9 +72,9 @@ def relative(a, b):
 
 @pytest.fixture
 def case(ragged_tasks, tokenizer, float64):
-    def make(method, **inner):
+    def make(method, tasks=ragged_tasks, **inner):
         torch.manual_seed(5)
-        return Case(ragged_tasks, tokenizer, method, **inner)
+        return Case(tasks, tokenizer, method, **inner)
 
     return make
 
@@ -263,6 +263,16 @@ def test_facts_in_several_passes_give_the_same(case, name):
     assert len(encoding_losses(parts.outer.knowledge.facts, 1)) > 1
     for part in ("model.", "rates"):
         assert relative(parts.vector(part), whole.vector(part)) < 1e-9
+
+
+@pytest.mark.parametrize("name", ["unrolled", "forward_over_reverse", "truncated", "first_order"])
+def test_a_sum_over_facts_is_a_larger_rate(case, ragged_tasks, name):
+    """For one task with n facts, whatever the method: grad log alpha does not depend on alpha's scale."""
+    task = ragged_tasks[1]
+    mean = case(METHODS[name](), [task], initial_rate=0.1)
+    summed = case(METHODS[name](), [task], initial_rate=0.1 / len(task.facts), reduction="sum")
+    for part in ("model.", "rates"):
+        assert relative(summed.vector(part), mean.vector(part)) < 1e-9
 
 
 def test_full_parameter_darts_is_a_scaled_first_order_gradient(case):

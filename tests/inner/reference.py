@@ -11,7 +11,7 @@ from torch.func import functional_call
 from reckoning_betty.data.collate import TokenRows
 from reckoning_betty.inner.encode import encoding_losses
 from reckoning_betty.inner.fast_weights import FastWeightsPlan, balance
-from reckoning_betty.inner.losses import answer_nll, nll_of
+from reckoning_betty.inner.losses import Reduction, answer_nll, nll_of
 from reckoning_betty.models.causal_lm import adapted_names
 
 STEPS = 3
@@ -86,13 +86,14 @@ def hypergradient_of(
     pad: int = 0,
     differentiated: int | None = None,
     facts_per_pass: int = 0,
+    reduction: Reduction = "mean",
 ) -> Found:
     """The hypergradient as the library takes it, the last ``differentiated`` steps to second order."""
     num_steps = len(next(iter(rates.values())))
     leaves = {name: rate.clone().requires_grad_() for name, rate in rates.items()}
     knowledge, asked = padded(facts, pad), answered(questions, pad)
     fast, inner_losses = plan.start(model, len(facts)), []
-    passes = encoding_losses(knowledge, facts_per_pass)
+    passes = encoding_losses(knowledge, facts_per_pass, reduction)
     for k in range(num_steps):
         second_order = differentiated is None or k >= num_steps - differentiated
         alpha = {name: leaf[k] for name, leaf in leaves.items()}
@@ -112,6 +113,7 @@ def plain_loop(
     moved: Callable[[Tensor, Tensor, Tensor, list], Tensor] = lambda weight, gradient, rate, memory: (
         weight - rate * gradient
     ),
+    reduction: Reduction = "mean",
 ) -> Found:
     """The same written out: one task, one row at a time, nothing padded, copies moved one by one.
 
@@ -134,7 +136,7 @@ def plain_loop(
             second_order = differentiated is None or k >= num_steps - differentiated
             # a fact of one token predicts nothing and counts with 0
             losses = [nll(fast, fact).mean() if len(fact) > 1 else 0 * fast[names[0]].sum() for fact in task_facts]
-            loss = sum(losses) / len(losses)
+            loss = sum(losses) / (len(losses) if reduction == "mean" else 1)
             inner_losses[k].append(loss.detach())
             gradients = torch.autograd.grad(
                 loss, list(fast.values()), create_graph=second_order, allow_unused=True, materialize_grads=True

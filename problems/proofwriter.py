@@ -31,6 +31,12 @@ class ProofWriterConfig:
     twice is drawn twice as often."""
     test_depths: tuple[int, ...] = (1, 2, 3, 4, 5)
     """Embedded theories: proof depths in the test."""
+    relevant_sizes: tuple[int, ...] = ()
+    """Embedded theories: numbers of relevant sentences in training, each of them equally likely; empty for what comes
+    by chance, few sentences more often than many."""
+    circular: float = 0.0
+    """Embedded theories: share of the training tasks that ask for something unknown whose search comes back to it, on
+    top of those that come by chance. Their rules are mixed up most when they are recalled."""
     curriculum_tasks: int = 0
     """Embedded theories: training starts with the shortest proofs and the fewest distractors, and has all of both after
     so many tasks; 0 for none."""
@@ -111,11 +117,14 @@ def _generator(options: ProofWriterConfig, seed: int) -> ProofWriterGenerator:
         sentences=options.sentences,
         num_names=options.num_names,
         questions_per_task=options.questions_per_task,
+        relevant_sizes=options.relevant_sizes,
+        circular=options.circular,
         curriculum_tasks=options.curriculum_tasks,
         seed=seed,
     )
     for depth in options.test_depths:
-        replace(generator, depths=(depth,))  # refuses what cannot be before any training
+        # refuses what cannot be before any training
+        replace(generator, depths=(depth,), relevant_sizes=(), circular=0.0)
     return generator
 
 

@@ -196,6 +196,58 @@ def test_a_depth_given_twice_is_drawn_twice_as_often_and_validated_once():
     assert [task.questions[0].answer for task in splits.test] == ["true", "false", "unknown"]
 
 
+def is_circular(task):
+    """Whether what the first question asks for stands among the premises of its rules, all of which are relevant."""
+    asked = parse_fact(task.questions[0].text)
+    rules = [rule for fact in task.facts if isinstance(rule := parse(fact), Rule)]
+    return any((p.predicate, p.object) == (asked.predicate, asked.object) for rule in rules for p in rule.premises)
+
+
+@pytest.mark.parametrize("kind", ["attributes", "relations"])
+def test_sizes_and_circular_searches_in_training(kind):
+    options = {"depths": (2,), "kinds": (kind,), "sentences": 12, "seed": 3}
+    as_they_come = ProofWriterGenerator(**options)
+    wanted = ProofWriterGenerator(**options, relevant_sizes=(3, 5, 5), circular=0.5)
+    tasks = wanted.draw(0, 400)
+    for task in tasks[:40]:
+        check(task, 2)
+    sizes = Counter(len(task.facts) for task in tasks)
+    assert set(sizes) == {3, 5}
+    assert 0.58 < sizes[5] / 400 < 0.75
+    unknown = [task for task in tasks if task.questions[0].answer == "unknown"]
+    assert 0.57 < len(unknown) / 400 < 0.76  # half of all, and a third of the others
+    assert sum(map(is_circular, unknown)) / len(unknown) > 0.68  # 0.75 of them and what comes by chance
+    drawn = as_they_come.draw(0, 200)
+    by_chance = [task for task in drawn if task.questions[0].answer == "unknown"]
+    assert 0.05 < sum(map(is_circular, by_chance)) / len(by_chance) < 0.6
+    assert {3, 4} < {len(task.facts) for task in drawn}
+    for split in ("validation", "test"):  # the others are as they were
+        assert wanted.theories(split, 2, 6) == as_they_come.theories(split, 2, 6)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"circular": 1.5}, "circular is 1.5, but a share of the tasks lies between 0 and 1"),
+        (
+            {"circular": 0.1, "depths": (1, 2), "kinds": ("relations",)},
+            "circular is 0.1 and depths has 1.*leave this depth out, or circular",
+        ),
+        ({"relevant_sizes": (9,)}, "relevant_sizes is 9, but for attributes at depth 2 .* must name one of 3, 4, 5"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(options, sentence):
+    with pytest.raises(UserError, match=sentence):
+        ProofWriterGenerator(**{"depths": (2,), "kinds": ("attributes",), "sentences": 10} | options)
+
+
+def test_theories_that_are_not_found_are_told(monkeypatch):
+    monkeypatch.setattr("reckoning_betty.data.proofwriter.generator.OUTLINES", 1)
+    source = ProofWriterGenerator(depths=(2,), kinds=("attributes",), sentences=10, relevant_sizes=(3, 5), circular=1.0)
+    with pytest.raises(UserError, match=r"about attributes .* [35] relevant sentences, circular, .* depth 2"):
+        source.draw(0, 2)
+
+
 def test_vocabulary_has_every_word():
     source = ProofWriterGenerator(depths=(1, 2, 3), distractors="all", questions_per_task=3, num_names=5)
     used = {"because"}

@@ -13,7 +13,13 @@ from reckoning_betty.data.curriculum import lengths_after, refuse_impossible_cur
 from reckoning_betty.data.held_out import Split, home_of
 from reckoning_betty.data.proofwriter.knowledge import Asked, choose, negated, read_levels, told
 from reckoning_betty.data.proofwriter.logic import VARIABLE, Literal, Rule, Sentence
-from reckoning_betty.data.proofwriter.outlines import MOST_ENTITIES, Outline, make_outline, smallest_size
+from reckoning_betty.data.proofwriter.outlines import (
+    MOST_ENTITIES,
+    Outline,
+    make_outline,
+    possible_sizes,
+    smallest_size,
+)
 from reckoning_betty.data.proofwriter.rendering import GENERIC, render, render_fact
 from reckoning_betty.data.proofwriter.structures import Kind
 from reckoning_betty.data.proofwriter.words import ANIMALS, ANSWERS, ATTRIBUTES, PEOPLE, VERBS, vocabulary
@@ -48,6 +54,10 @@ class ProofWriterGenerator:
     sentences: size of the theories, from which distractors are taken.
     num_names: size of the pools of people and of animals.
     questions_per_task: further questions, after the first one, are about the same sentences.
+    relevant_sizes: numbers of relevant sentences in training; each that a depth has is equally likely (one that stands
+        there twice is drawn twice as often). Empty for what comes by chance, few sentences more often than many.
+    circular: share of the training tasks whose first question is unknown because what it asks for is met again as a
+        premise on the way to it; more come by chance.
     curriculum_tasks: training starts with the shortest proofs and the fewest distractors, and has all ``depths`` and
         levels of ``distractors`` after so many tasks.
     """
@@ -60,6 +70,8 @@ class ProofWriterGenerator:
     sentences: int = 16
     num_names: int = 8
     questions_per_task: int = 1
+    relevant_sizes: tuple[int, ...] = ()
+    circular: float = 0.0
     curriculum_tasks: int = 0
     seed: int = 0
 
@@ -82,8 +94,11 @@ class ProofWriterGenerator:
             raise UserError("kinds is empty, but it must name attributes, relations or both.")
         if not self.depths:
             raise UserError("depths is empty, but it must name at least one proof depth from 1 to 5, such as 1,2.")
+        if not 0 <= self.circular <= 1:
+            raise UserError(f"circular is {self.circular}, but a share of the tasks lies between 0 and 1.")
         for depth in self.depths:
             self._check_depth(depth)
+            self._check_relevant(depth)
 
     def draw(self, step: int, count: int) -> list[Task]:
         """The ``count`` training tasks of outer step ``step``."""
@@ -152,6 +167,24 @@ class ProofWriterGenerator:
         if self.sentences < min(sizes):
             raise UserError(f"sentences is {self.sentences}, but depth {depth} needs {min(sizes)} or more.")
 
+    def _check_relevant(self, depth: int) -> None:
+        """There are theories such as ``relevant_sizes`` and ``circular`` ask for."""
+        if self.circular and depth == 1:
+            raise UserError(
+                f"circular is {self.circular} and depths has 1, but a search of depth 1 meets nothing again; "
+                "leave this depth out, or circular."
+            )
+        if not self.relevant_sizes:
+            return
+        for kind in self.kinds:
+            for negation in {"with": (True,), "mixed": (True, False), "without": (False,)}[self.negation]:
+                sizes = possible_sizes(kind, depth, negation, self.sentences)
+                if sizes and not self._sizes(kind, depth, negation):
+                    raise UserError(
+                        f"relevant_sizes is {','.join(map(str, self.relevant_sizes))}, but for {kind} at depth {depth} "
+                        f"in theories of {self.sentences} sentences it must name one of {', '.join(map(str, sizes))}."
+                    )
+
     def _levels(self, split: Split) -> list[int]:
         """Numbers of distractors, where as many as the theory has sentences are all."""
         levels = self.distractors if split == "train" else self.test_distractors or self.distractors
@@ -160,9 +193,14 @@ class ProofWriterGenerator:
     def _drawn(self, step: int, index: int, depths: Sequence[int], levels: Sequence[int]) -> Task:
         rng = random.Random(f"{self.seed} draw {step} {index}")
         depth = rng.choice(depths)
-        outline = self._stored_outline(*self._sort(depth, rng), depth, rng.randrange(OUTLINES))
+        kind, negation = self._sort(depth, rng)
+        sizes = self._sizes(kind, depth, negation)
+        size = rng.choice(sizes) if self.relevant_sizes else 0
+        circular = self.circular > 0 and rng.random() < self.circular
+        outline = self._training_outline(kind, depth, negation, size, circular, rng)
         identifier = f"proofwriter-train-seed{self.seed}-step{step}-{index}"
         answer, level = rng.choice(ANSWERS), rng.choice(levels)
+        answer = "unknown" if circular else answer
         return next(self._of_home("train", outline, answer, level, rng, identifier))[1]
 
     def _sort(self, depth: int, rng: random.Random) -> tuple[Kind, bool]:
@@ -173,8 +211,24 @@ class ProofWriterGenerator:
     def _make_outline(self, kind: Kind, negation: bool, depth: int, rng: random.Random) -> tuple[Outline, Kind, bool]:
         return make_outline(kind, depth, negation, self.sentences, rng), kind, negation
 
-    def _stored_outline(self, kind: Kind, negation: bool, depth: int, index: int) -> tuple[Outline, Kind, bool]:
-        return _outline(kind, negation, depth, self.sentences, self.seed, index), kind, negation
+    def _sizes(self, kind: Kind, depth: int, negation: bool) -> list[int]:
+        """Those of ``relevant_sizes`` that there are."""
+        possible = possible_sizes(kind, depth, negation, self.sentences) if self.relevant_sizes else ()
+        return [size for size in self.relevant_sizes if size in possible]
+
+    def _training_outline(
+        self, kind: Kind, depth: int, negation: bool, size: int, circular: bool, rng: random.Random
+    ) -> tuple[Outline, Kind, bool]:
+        """One of ``OUTLINES`` by chance, with ``size`` relevant sentences (0 for any number), circular if so asked."""
+        for _ in range(OUTLINES):
+            outline = _outline(kind, negation, depth, self.sentences, self.seed, rng.randrange(OUTLINES))
+            fits = size in (0, outline.unknown.relevant.bit_count())
+            if fits and (outline.is_circular or not circular):
+                return outline, kind, negation
+        sort = f"{size or 'any number of'} relevant sentences{', circular,' if circular else ''}"
+        raise UserError(
+            f"No theory about {kind} with {sort} was found at depth {depth}; add relevant_sizes, or lower circular."
+        )
 
     def _of_home(
         self,

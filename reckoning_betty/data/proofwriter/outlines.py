@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reckoning_betty.data.proofwriter.knowledge import Asked, Further, ask
 from reckoning_betty.data.proofwriter.logic import VARIABLE, Literal, Rule, Sentence, entities_of, literals_of
-from reckoning_betty.data.proofwriter.prover import Prover
+from reckoning_betty.data.proofwriter.prover import Prover, positions
 from reckoning_betty.data.proofwriter.structures import VERBS, Kind, Structure, matched_structures
 from reckoning_betty.data.proofwriter.words import ATTRIBUTES
 
@@ -24,6 +24,16 @@ class Outline:
     sentences: tuple[Sentence, ...]
     proved: Asked
     unknown: Asked
+
+    @functools.cached_property
+    def is_circular(self) -> bool:
+        """Whether the search for the unknown hypothesis meets it again, or its opposite, as a premise."""
+        target = self.unknown.hypothesis
+        return any(
+            (premise.predicate, premise.object) == (target.predicate, target.object)
+            for place in positions(self.unknown.relevant)
+            for premise in getattr(self.sentences[place], "premises", ())
+        )
 
     @functools.cached_property
     def entities(self) -> list[str]:
@@ -84,6 +94,12 @@ def smallest_size(kind: Kind, depth: int) -> int | None:
     if kind == "attributes" and depth == 1:
         return None  # see matched_structures
     return 2 * max(3, depth + 1)
+
+
+def possible_sizes(kind: Kind, depth: int, negation: bool, size: int) -> list[int]:
+    """How many sentences can be relevant in a theory of ``size`` sentences with questions of this depth, in order."""
+    sizes = {len(proofs[0].sentences) for proofs, _ in matched_structures(kind, depth, negation)}
+    return sorted(number for number in sizes if 2 * number <= size)
 
 
 def _verdicts(sentences: tuple[Sentence, ...], *hypotheses: Literal) -> list[tuple[str, int, int] | None]:

@@ -98,7 +98,7 @@ def read_comparison(given: Any) -> Comparison:
         validate_every=min(given.validate_every, given.steps),
         load_splits=problem.load_splits,
         build_levels=build_levels,
-        prompts=problem.prompts,
+        prompts=problem.prompts_of(base),
     )
     for method in comparison.methods:
         for steps in comparison.inner_steps:

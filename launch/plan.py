@@ -94,9 +94,9 @@ def read_step(given: Namespace) -> OuterStep:
     splits = problem.load_splits(config.data, config.data_path or None, config.seed)
     decoder = read_decoder(config.model, splits.vocabulary)
     if given.facts:
-        batch = BatchShape(facts=given.facts, fact_tokens=given.fact_tokens)
+        batch = BatchShape(facts=given.facts * (2 if config.inner.backwards else 1), fact_tokens=given.fact_tokens)
     else:
-        encoder = read_encoder(config.model, splits.vocabulary, problem.prompts)
+        encoder = read_encoder(config.model, splits.vocabulary, problem.prompts_of(config))
         training = config.reckoning
         window, recall = training.bucket_steps, config.recalls_behind_answers
         batch = largest_batch(splits.train, encoder, training.tasks_per_step, window, config.seed, recall)

@@ -64,7 +64,7 @@ def main() -> None:
     tasks = config.training(config.method).tasks_per_step
     cells = choose_cells(given.strategies, given.processes, tasks)
     splits = problem.load_splits(config.data, config.data_path or None, config.seed)
-    check_model(config, splits, problem.prompts, build_levels)
+    check_model(config, splits, problem.prompts_of(config), build_levels)
     settings = {"steps": given.steps, "warm_up": WARM_UP, "tasks_per_step": tasks, "config": _plain(asdict(config))}
     results = Results(given.output, settings)
     script, launchers = ROOT / "launch" / "scaling_process.py", ROOT / "engine_configs" / "accelerate"

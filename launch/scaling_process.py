@@ -26,7 +26,7 @@ def main() -> None:
     problem = find_problem(given.problem)
     config = load_saved_config(problem.name, problem.data_config, given.folder / "config.yaml")
     splits = problem.load_splits(config.data, config.data_path or None, config.seed)
-    measure_process(config, splits, problem.prompts, build_levels, given.steps, given.folder)
+    measure_process(config, splits, problem.prompts_of(config), build_levels, given.steps, given.folder)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def main() -> None:
         config = load_config(problem.name, problem.data_config, given.config or problem.default_config, overrides)
         config = with_launched_precision(config)
         splits = problem.load_splits(config.data, config.data_path or None, config.seed)
-        parameters = check_model(config, splits, problem.prompts, build_levels)
+        parameters = check_model(config, splits, problem.prompts_of(config), build_levels)
         choose = partial(choose_threads, parameters, processes.number_here)
         config = replace(config, threads=config.threads or processes.from_main(choose))
         directory = processes.from_main(lambda: open_run(given.output, problem.name, resume=False))
@@ -64,7 +64,7 @@ def main() -> None:
     run = Run(
         config=config,
         splits=splits,
-        prompts=problem.prompts,
+        prompts=problem.prompts_of(config),
         build_levels=build_levels,
         directory=directory,
         accelerator=accelerator,

@@ -3,11 +3,12 @@
 import difflib
 import importlib
 import pkgutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import problems
+from reckoning_betty.config import RunConfig
 from reckoning_betty.data.collate import Prompts
 from reckoning_betty.data.task import Splits, Task
 from reckoning_betty.errors import UserError
@@ -39,6 +40,10 @@ class NamedProblem:
     prompts: Prompts
     default_config: Path
     """The run config that is used without ``--config``."""
+
+    def prompts_of(self, config: RunConfig) -> Prompts:
+        """How this run's tasks stand before its model."""
+        return replace(self.prompts, backwards=config.inner.backwards)
 
 
 def problem_names() -> list[str]:

@@ -117,6 +117,9 @@ class InnerConfig:
     reduction: Reduction = "mean"
     """Of the inner loss, over the facts of a task: ``mean`` (the paper), or ``sum``, so that a fact moves the weights
     as much in a large K as in a small one. Where K has four facts, it wants a quarter of the rate."""
+    backwards: bool = False
+    """Inner steps read each fact a second time, token by token from its end, as a row of its own (reverse training,
+    Golovneva et al. 2024): what a rule concludes then leads to its premises too. Twice the tokens."""
     lora_rank: int = 8
     """``fast_weights=lora``: rank of the adapters, which alone are then trained (both levels, and baselines)."""
     lora_alpha: float = 16.0

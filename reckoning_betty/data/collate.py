@@ -97,6 +97,8 @@ class Prompts:
     in_context: str = "{facts}\n{question}"
     because: str = " because {facts}"
     """What follows the answer in the in-context multi-task objective (paper, appendix; ``research/paper.md`` 3)."""
+    backwards: bool = False
+    """Whether inner steps read each fact a second time, token by token from its end (``inner.backwards``)."""
 
     def __post_init__(self):
         needed = {"fact": ("{fact}",), "question": ("{question}",), "in_context": ("{facts}", "{question}")}
@@ -139,17 +141,27 @@ class TaskEncoder:
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.end
 
     def knowledge(self, tasks: Sequence[Task]) -> Knowledge:
-        """The facts; all tokens of a fact are scored but the prompt's before it and the row's first."""
+        """The facts; all tokens of a fact are scored but the prompt's before it and the row's first.
+
+        Backwards, they stand again behind the task's facts, in the same order; ``relevant`` does not mark those.
+        """
         before, after = self.prompts.fact.split("{fact}", 1)
         head = len(self._tokenize([before], start=True)[0]) if before.strip() else 0
         texts = [before + fact + after for task in tasks for fact in task.facts]
         tokenized = iter(self._tokenize(texts, start=True))
         rows = [[next(tokenized) for _ in task.facts] for task in tasks]
+        if self.prompts.backwards:
+            rows = [facts + [self._backwards(row, head) for row in facts] for facts in rows]
         pieces = [[[(row[:head], False), (row[head:], True)] for row in facts] for facts in rows]
-        relevant = self._empty(len(tasks), max(len(task.facts) for task in tasks))
+        relevant = self._empty(len(tasks), max(map(len, rows)))
         for index, task in enumerate(tasks):
             relevant[index, sorted({fact for question in task.questions for fact in question.relevant})] = True
         return Knowledge(facts=self._pad(pieces)[0], relevant=relevant.to(self.device))
+
+    def _backwards(self, row: list[int], head: int) -> list[int]:
+        """The fact's tokens from its end; what begins a sequence, and the prompt, stay where they are."""
+        start = head or int(row[:1] == [self.tokenizer.bos_token_id])
+        return row[:start] + row[start:][::-1]
 
     def questions(self, tasks: Sequence[Task]) -> TokenRows:
         """Questions without facts, answers scored."""

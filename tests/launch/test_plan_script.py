@@ -1,6 +1,7 @@
 """The planner's table, what it advises, and its sentences for bad input."""
 
 import json
+import re
 
 import pytest
 import transformers
@@ -32,6 +33,13 @@ def test_every_method_under_every_strategy(planned):
     assert all(row["fits"] == "no" for row in content["rows"])
     for method in METHODS:
         assert method in result.out
+
+
+@pytest.mark.parametrize("sizes", [(), ("--facts", "3", "--fact-tokens", "8")])
+def test_facts_read_backwards_are_twice_as_many(sizes):
+    found = [call(*PLAN, *sizes, f"inner.backwards={said}", "--memory", "1").out for said in ("false", "true")]
+    once, twice = (int(re.search(r"(\d+) facts of", out)[1]) for out in found)
+    assert twice == 2 * once
 
 
 def test_advice_where_nothing_fits(planned):

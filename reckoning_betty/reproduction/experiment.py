@@ -59,7 +59,8 @@ class Size:
         settings: what each row of results has over ``base``, by its name.
         arms: what is compared, by its name; laid over the setting.
         trials: for each arm what is tried, as many times for every arm; laid over the arm. Empty for none.
-        trial: laid over all trials, such as fewer steps.
+        own_trials: for a setting such trials of its own instead.
+        trial: laid under all trials, such as fewer steps; ``tasks`` of a trial go before it, and are not chosen.
         tuned_on: for a setting without trials of its own the setting whose choice it takes.
         hops: for a setting the tests that count where all are asked for; those of training where there are longer ones.
         tuned_as: arms without trials of their own, and the arm whose choice they take; ``none`` for none.
@@ -70,6 +71,7 @@ class Size:
     settings: dict[str, Values]
     arms: dict[str, Values]
     trials: dict[str, list[Values]] = field(default_factory=dict)
+    own_trials: dict[str, dict[str, list[Values]]] = field(default_factory=dict)
     trial: Values = field(default_factory=dict)
     tuned_on: dict[str, str] = field(default_factory=dict)
     tuned_as: dict[str, str] = field(default_factory=dict)
@@ -80,6 +82,10 @@ class Size:
         layers = (self.base, self.settings[setting], self.arms[arm], *more)
         merged = OmegaConf.to_container(OmegaConf.merge(*map(OmegaConf.create, layers)))
         return merged | {key: _in_steps(merged[key]) for key in TRAINING_SECTIONS if key in merged}
+
+    def trials_of(self, setting: str) -> dict[str, list[Values]]:
+        """What is tried where the choice of a setting is made."""
+        return self.own_trials.get(self.tuned_setting(setting), self.trials)
 
     def tuned_setting(self, setting: str) -> str:
         """Where the choice of a setting is made."""
@@ -202,14 +208,24 @@ def _refuse_unknown(where: str, key: str, given: Iterable[str], known: Iterable[
 
 
 def _check(size: Size, where: str) -> None:
-    numbers = {arm: len(size.trials.get(arm, [])) for arm in size.arms if arm not in size.tuned_as}
-    if size.trials and len(set(numbers.values())) > 1:
-        told = ", ".join(f"{arm} {number}" for arm, number in numbers.items())
-        raise UserError(f"{where}: every arm has as many trials as the others, but there are {told}.")
-    named = [*size.trials, *size.tuned_as, *(arm for arm in size.tuned_as.values() if arm != NONE)]
-    _refuse_unknown(where, "trials or tuned_as", named, size.arms)
+    for trials in (size.trials, *size.own_trials.values()):
+        numbers = {arm: len(trials.get(arm, [])) for arm in size.arms if arm not in size.tuned_as}
+        if trials and len(set(numbers.values())) > 1:
+            told = ", ".join(f"{arm} {number}" for arm, number in numbers.items())
+            raise UserError(f"{where}: every arm has as many trials as the others, but there are {told}.")
+        named = [*trials, *size.tuned_as, *(arm for arm in size.tuned_as.values() if arm != NONE)]
+        _refuse_unknown(where, "trials or tuned_as", named, size.arms)
+    _refuse_unknown(where, "own_trials", size.own_trials, size.settings)
     _refuse_unknown(where, "tuned_on", [setting for pair in size.tuned_on.items() for setting in pair], size.settings)
     _refuse_unknown(where, "hops", size.hops, size.settings)
+
+
+def without_budget(values: Values) -> Values:
+    """What a trial tried, without the tasks that it took."""
+    return {
+        name: {key: value for key, value in section.items() if key != "tasks"} if name in TRAINING_SECTIONS else section
+        for name, section in values.items()
+    }
 
 
 def _in_steps(section: Values) -> Values:

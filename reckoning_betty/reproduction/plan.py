@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from reckoning_betty.reproduction.experiment import Size, Values
+from reckoning_betty.reproduction.experiment import Size, Values, without_budget
 from reckoning_betty.reproduction.units import Resolve, Unit
 
 TRIAL_SEED = 1000
@@ -36,7 +36,7 @@ class Plan:
             self._trial(setting, arm, values)
             for setting in dict.fromkeys(map(size.tuned_setting, size.settings))
             for arm in size.arms
-            for values in size.trials.get(arm, [])
+            for values in size.trials_of(setting).get(arm, [])
         ]
 
     @property
@@ -47,7 +47,8 @@ class Plan:
     def tried(self, setting: str, arm: str) -> list[dict[str, Any]]:
         """The arm's trials that are done, with what each found."""
         tuned = self.size.tuned_as.get(arm, arm)
-        units = [(values, self._trial(setting, tuned, values)) for values in self.size.trials.get(tuned, [])]
+        trials = self.size.trials_of(setting).get(tuned, [])
+        units = [(values, self._trial(setting, tuned, values)) for values in trials]
         return [{"values": values} | unit.outcome() for values, unit in units if unit.is_done]
 
     def chosen(self, setting: str, arm: str) -> Values:
@@ -55,7 +56,8 @@ class Plan:
 
         The best by label accuracy, or by its mean with exact recall where checkpoints are (``choose_by_recall``).
         """
-        return max(self.tried(setting, arm), key=_validated, default={"values": {}})["values"]
+        best = max(self.tried(setting, arm), key=_validated, default={"values": {}})["values"]
+        return without_budget(best)
 
     def runs(self) -> Iterator[tuple[str, str, int, Unit]]:
         """Setting, arm, seed and unit. The trials must be done. All settings and arms of a seed before the next."""
@@ -65,7 +67,7 @@ class Plan:
                 yield setting, arm, seed, self._unit(setting, arm, values, {"seed": seed})
 
     def _trial(self, setting: str, arm: str, values: Values) -> Unit:
-        return self._unit(self.size.tuned_setting(setting), arm, values, self.size.trial, {"seed": TRIAL_SEED})
+        return self._unit(self.size.tuned_setting(setting), arm, self.size.trial, values, {"seed": TRIAL_SEED})
 
     def _unit(self, setting: str, arm: str, *more: Values) -> Unit:
         return Unit(self.resolve(self.size.values(setting, arm, *more)), self.root, self.known)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from reckoning_betty.reproduction.claims import check
-from reckoning_betty.reproduction.experiment import NONE, Experiment, Measure
+from reckoning_betty.reproduction.experiment import NONE, Experiment, Measure, without_budget
 from reckoning_betty.reproduction.results import Results, spread
 
 NUMBER = "{:.1f}"
@@ -118,7 +118,7 @@ def _trials(results: Results) -> str:
     measured = {"validation": "label accuracy"} | ({"validation_recall": "exact recall"} if by_recall else {})
     for chosen in results.content["chosen"]:
         for trial in chosen["trials"]:
-            mark = "chosen" if trial["values"] == chosen["values"] else ""
+            mark = "chosen" if without_budget(trial["values"]) == chosen["values"] else ""
             told = ", ".join(f"{key}={value}" for key, value in _flat(trial["values"]))
             found = ["diverged" if "diverged" in trial else NUMBER.format(100 * trial[name]) for name in measured]
             rows.append([chosen["setting"], chosen["arm"], told, *found, mark])

@@ -60,6 +60,14 @@ def test_tasks_stand_for_as_many_steps_as_they_take(tmp_path):
             {"sizes": {"small": SIZE | {"tuned_on": {"long": "far"}}}},
             r"tuned_on has 'far', but it must be of short, long",
         ),
+        (
+            {"sizes": {"small": SIZE | {"own_trials": {"long": {"ours": [{}], "theirs": []}}}}},
+            r"every arm has as many trials as the others, but there are ours 1, theirs 0",
+        ),
+        (
+            {"sizes": {"small": SIZE | {"own_trials": {"far": {}}}}},
+            r"own_trials has 'far', but it must be of short, long",
+        ),
         ({"sizes": {"small": SIZE | {"hops": {"far": [2]}}}}, r"hops has 'far', but it must be of short, long"),
         ({"figure": "hop"}, r"figure has 'hop', but it must be of hops, settings, sets, runtime"),
         ({"claims": [CLAIM | {"kind": "margins"}]}, r"a claim: kind has 'margins', but it must be of margin, never_b"),
@@ -120,7 +128,7 @@ def test_the_page_says_what_the_results_say(request):
 def assert_resolves(size: Size) -> None:
     for setting in size.settings:
         for arm in size.arms:
-            for trial in [{}, *size.trials.get(arm, [])]:
+            for trial in [{}, *size.trials_of(setting).get(arm, [])]:
                 values = size.values(setting, arm, trial)
                 problem = find_problem(values["problem"])
                 load_values(problem.name, problem.data_config, values, "a test")

@@ -15,8 +15,9 @@ from reckoning_betty.errors import UserError
 from reckoning_betty.reproduction import running
 from reckoning_betty.reproduction.experiment import Experiment, Size
 from reckoning_betty.reproduction.plan import TRIAL_SEED, Plan
-from reckoning_betty.reproduction.results import collect, known_outcomes, save_what_is_new
+from reckoning_betty.reproduction.results import Results, collect, known_outcomes, save_what_is_new
 from reckoning_betty.reproduction.running import Trainer, run_units
+from reckoning_betty.reproduction.tables import markdown
 from reckoning_betty.reproduction.units import Unit
 from reckoning_betty.training.run_directory import write_json
 
@@ -175,6 +176,43 @@ def test_trials_choose_on_validation_and_runs_take_what_they_chose(tmp_path, tra
     assert [one.config.inner.steps for _, arm, _, one in runs if arm == "ours"] == [4] * 4
     assert [one.config.seed for *_, one in runs] == [0] * 4 + [1] * 4
     assert {one.config.save_every for *_, one in runs} == {50}
+
+
+def test_a_setting_may_have_trials_of_its_own_each_with_its_tasks(tmp_path, train):
+    """As where steps of different sizes are tried for the same time."""
+    own = {
+        "ours": [
+            {"inner": {"steps": 5}, "reckoning": {"tasks": 64, "tasks_per_step": 2}},
+            {"inner": {"steps": 6}, "reckoning": {"tasks_per_step": 8}},
+        ],
+        "theirs": [{}, {"seed": 6}],
+    }
+    size = SIZE | {"tuned_on": {}, "trial": {"reckoning": {"tasks": 160}}, "own_trials": {"long": own}}
+    size["settings"] = {
+        "short": SIZE["settings"]["short"],
+        "long": {"data": {"hops": [3]}, "reckoning": {"tasks": 800}},
+    }
+    plan = Plan(size=Size(**size), resolve=resolve, root=tmp_path / "runs")
+    trials = [one.config for one in plan.trials() if one.config.method == "reckoning"]
+    assert [(config.data.hops, config.inner.steps, config.reckoning.steps) for config in trials] == [
+        ((2,), 3, 10),
+        ((2,), 4, 10),
+        ((3,), 5, 32),
+        ((3,), 6, 20),
+    ]
+    run_units(plan.trials(), train, "test", lambda: None)
+    assert plan.chosen("short", "ours") == {"inner": {"steps": 4}}
+    assert plan.chosen("long", "ours") == {"inner": {"steps": 6}, "reckoning": {"tasks_per_step": 8}}
+    steps = {one.config.reckoning.steps for setting, arm, _, one in plan.runs() if (setting, arm) == ("long", "ours")}
+    assert steps == {100}
+    shorter = own | {"ours": [own["ours"][0]] * 2}
+    plan = replace(plan, size=Size(**size | {"own_trials": {"long": shorter}}))
+    assert plan.chosen("long", "ours") == {"inner": {"steps": 5}, "reckoning": {"tasks_per_step": 2}}
+    steps = {one.config.reckoning.steps for setting, arm, _, one in plan.runs() if (setting, arm) == ("long", "ours")}
+    assert steps == {400}
+    experiment = Experiment(name="made_up", title="", source="", figure="hops", sizes={})
+    told = markdown(experiment, Results(collect(experiment, "small", plan)))
+    assert "| long | ours | inner.steps=5, reckoning.tasks=64, reckoning.tasks_per_step=2 | 50.0 | chosen |" in told
 
 
 def test_trials_of_runs_that_choose_by_recall_are_chosen_by_it_too(tmp_path, train):

@@ -11,6 +11,7 @@ try:
     from reckoning_betty.command_line import OneSentenceParser, run_command
     from reckoning_betty.data.task import Question, Task
     from reckoning_betty.errors import UserError
+    from reckoning_betty.inner.losses import UNIT
 except ImportError as error:
     sys.exit(f"error: {error}")
 
@@ -41,7 +42,7 @@ def main() -> None:
     ]
     answers = answerer.answer(tasks)
     if answers.inner_losses.numel():
-        print("Loss of the facts (nats per token) before each inner step and after the last:")
+        print(f"Loss of the facts ({UNIT[checkpoint.reduction]}) before each inner step and after the last:")
         print("  " + "  ->  ".join(f"{loss:.3f}" for loss in answers.inner_losses[:, 0].tolist()))
     for question, text in zip(given.question, answers.texts, strict=True):
         print(f"{question}  {text.strip() or '(no answer)'}")

@@ -52,15 +52,15 @@ def accuracy_by_hops(tables: Mapping[str, Mapping[str, Mapping[str, float]]], fi
     _save(figure, file)
 
 
-def inner_losses(losses: Sequence[float], file: Path) -> None:
-    """Mean loss of the facts before the first inner step and after each."""
+def inner_losses(losses: Sequence[float], unit: str, file: Path) -> None:
+    """Mean loss of the facts, in ``unit``, before the first inner step and after each."""
     figure, axes = _figure()
     axes.plot(range(len(losses)), losses, color=COLOURS["reckoning"], marker="o")
     for step, loss in enumerate(losses):
         axes.annotate(f"{loss:.2f}", (step, loss), textcoords="offset points", xytext=(6, 6))
     axes.set(
         xlabel="inner steps done",
-        ylabel="loss of the facts (nats per token)",
+        ylabel=f"loss of the facts ({unit})",
         title="Knowledge encoding",
         ylim=(0, None),
     )

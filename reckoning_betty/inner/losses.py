@@ -16,6 +16,9 @@ from reckoning_betty.data.collate import TokenRows
 Reduction = OneOf["mean", "sum"]
 """Over the facts of a task: their mean (the paper), or their sum, so that a fact has the same gradient in any K."""
 
+UNIT: dict[Reduction, str] = {"mean": "nats per token", "sum": "nats per token, summed"}
+"""Of the inner loss."""
+
 Loss = Callable[[Any], Tensor]
 """The tasks' losses [B], or a part of them, as a function of fast weights (``FastWeights``)."""
 

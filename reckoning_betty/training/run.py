@@ -26,6 +26,7 @@ from reckoning_betty.distributed.strategies import launched_strategy
 from reckoning_betty.distributed.zero import leave_models_whole
 from reckoning_betty.errors import UserError
 from reckoning_betty.evaluation import Answerer, Answers
+from reckoning_betty.inner.losses import UNIT
 from reckoning_betty.models.causal_lm import load_model, max_tokens, reads_packed_rows
 from reckoning_betty.report import accuracy_lines
 from reckoning_betty.training.answers import tables_of, write_answers
@@ -264,7 +265,8 @@ class Run:
             plots.accuracy_by_hops(tables, folder / "label_accuracy.png")
         encoding = next(filter(has_inner_level, results), None)
         if encoding:
-            plots.inner_losses(results[encoding]["inner_losses"], folder / "inner_losses.png")
+            unit = UNIT[self.config.inner.reduction]
+            plots.inner_losses(results[encoding]["inner_losses"], unit, folder / "inner_losses.png")
             rates = load_checkpoint(self.directory.checkpoint(encoding, self.config.method)).rates
             plots.inner_rates(rates, folder / "inner_rates.png")
 

@@ -1,18 +1,8 @@
 """The inner loss summed over facts instead of averaged, against the plain loop, and what training saves of it."""
 
 import pytest
+import reference
 import torch
-from reference import (
-    FACTS,
-    VOCABULARY,
-    all_names,
-    assert_equal,
-    hypergradient_of,
-    padded,
-    plain_loop,
-    plan_of,
-    some_rates,
-)
 from tiny_models import tiny_gpt2
 
 from reckoning_betty.answering import answerer_of
@@ -32,19 +22,19 @@ WORDS = [*"abcdefg", "is", "of", *"x?yz"]
 @pytest.mark.parametrize("form", ["dual", "batched", "mixed", "looped", "swept"])
 def test_hypergradient_equals_the_plain_loop(form, facts_per_pass, float64_throughout):
     def model():
-        return tiny_gpt2(VOCABULARY)
+        return tiny_gpt2(reference.VOCABULARY)
 
-    names = all_names(model())
-    rates = some_rates(names, low=0.02, high=0.1)
-    plan = plan_of(form, model(), names)
-    found = hypergradient_of(model(), plan, rates, facts_per_pass=facts_per_pass, reduction="sum")
-    assert_equal(found, plain_loop(model(), names, rates, reduction="sum"), 1e-10)
+    names = reference.all_names(model())
+    rates = reference.some_rates(names, low=0.02, high=0.1)
+    plan = reference.plan_of(form, model(), names)
+    found = reference.hypergradient_of(model(), plan, rates, facts_per_pass=facts_per_pass, reduction="sum")
+    reference.assert_equal(found, reference.plain_loop(model(), names, rates, reduction="sum"), 1e-10)
 
 
 def test_the_sum_is_the_mean_times_the_number_of_facts(float64):
-    model, facts = tiny_gpt2(VOCABULARY), padded(FACTS)
-    fast = plan_of("dual", model, all_names(model)).start(model, len(FACTS))
-    counts = torch.tensor([float(len(task)) for task in FACTS])
+    model, facts = tiny_gpt2(reference.VOCABULARY), reference.padded(reference.FACTS)
+    fast = reference.plan_of("dual", model, reference.all_names(model)).start(model, len(reference.FACTS))
+    counts = torch.tensor([float(len(task)) for task in reference.FACTS])
     assert len(set(counts.tolist())) > 1
     expected = counts * encoding_loss(fast, facts)
     for size in (0, 1, 2):

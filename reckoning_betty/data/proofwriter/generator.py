@@ -223,7 +223,7 @@ class ProofWriterGenerator:
         for _ in range(OUTLINES):
             outline = _outline(kind, negation, depth, self.sentences, self.seed, rng.randrange(OUTLINES))
             fits = size in (0, outline.unknown.relevant.bit_count())
-            if fits and (outline.is_circular or not circular):
+            if fits and (not circular or outline.is_circular):
                 return outline, kind, negation
         sort = f"{size or 'any number of'} relevant sentences{', circular,' if circular else ''}"
         raise UserError(

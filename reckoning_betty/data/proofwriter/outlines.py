@@ -96,6 +96,7 @@ def smallest_size(kind: Kind, depth: int) -> int | None:
     return 2 * max(3, depth + 1)
 
 
+@functools.cache  # asked for every task that is drawn
 def possible_sizes(kind: Kind, depth: int, negation: bool, size: int) -> list[int]:
     """How many sentences can be relevant in a theory of ``size`` sentences with questions of this depth, in order."""
     sizes = {len(proofs[0].sentences) for proofs, _ in matched_structures(kind, depth, negation)}

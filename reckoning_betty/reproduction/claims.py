@@ -19,10 +19,14 @@ class Verdict:
 
     @property
     def told(self) -> str:
-        """The number and the setting; empty where a run is missing."""
+        """The number and the setting; empty where a run is missing.
+
+        One decimal, but three where it misses what was asked by less than a tenth.
+        """
         if self.found is None:
             return ""
-        return f"{self.found:.1f}" + (f" ({self.where})" if self.where else "")
+        hidden = not self.holds and abs(self.found - self.claim.points) < 0.1
+        return f"{self.found:.{3 if hidden else 1}f}" + (f" ({self.where})" if self.where else "")
 
 
 def check(claim: Claim, results: Results) -> Verdict:

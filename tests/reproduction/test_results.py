@@ -93,6 +93,12 @@ def test_claims_look_at_their_settings_alone():
     assert check(claim("margin", 0, against="theirs", settings=["short"]), RESULTS).found == pytest.approx(11.25)
 
 
+def test_a_miss_by_less_than_a_decimal_is_told_with_three():
+    assert check(claim("at_least", 48.8), RESULTS).told == "48.750 (long)"
+    assert check(claim("at_least", 48.7), RESULTS).told == "48.7 (long)"
+    assert check(claim("at_least", 49), RESULTS).told == "48.7 (long)"
+
+
 def test_the_table_has_ours_beside_the_papers():
     text = markdown(experiment(paper={"ours": {"short": 80.0}}, claims=[claim("at_least", 70, hops=[10])]), RESULTS)
     assert "| setting | arm | all | 2 | 10 | paper | difference |" in text

@@ -1,5 +1,7 @@
 """Reading ProofWriter in its three formats, by folder, file and hub name."""
 
+import json
+
 import pytest
 from proofwriter_files import flat_row, meta_row, option_row, questions, theory, write
 
@@ -35,6 +37,14 @@ def test_rows(tmp_path, suffix, make):
         "Erin is young .",
         "If someone is nice and young then they are smart .",
     ]
+
+
+def test_json_lines_end_at_newlines_alone(tmp_path):
+    """JSON may hold U+2028 and U+0085 as they are, at which Python's ``splitlines`` ends a line too."""
+    rows = [flat_row(number, note="so\u2028or\u0085so") for number in (1, 2)]
+    path = tmp_path / "x_test.jsonl"
+    path.write_bytes("\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode())
+    assert [task.identifier for task in read_proofwriter_tests(path)] == ["AttNeg-OWA-D2-1", "AttNeg-OWA-D2-2"]
 
 
 def test_theories_with_all_their_questions(tmp_path):

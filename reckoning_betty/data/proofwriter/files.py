@@ -59,7 +59,7 @@ def _read_file(path: Path) -> list[Row]:
 def _rows(path: Path) -> Iterator[Row]:
     text = text_of(path, FORMATS)
     if ".jsonl" in path.suffixes:
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(text.split("\n"), 1):
             if line.strip():
                 yield _row(_parsed(line, path, number), f"{path}, line {number}")
         return

@@ -18,8 +18,9 @@ $(READY): pyproject.toml .ci/constraints.txt
 train: $(READY)
 	$(BIN)/accelerate launch --quiet --config_file engine_configs/accelerate/one_process.yaml launch/train.py --problem clutrr
 
+# As many workers as there are cores, four at most: each takes a GiB or two, and tests of several processes their own.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -121,7 +121,7 @@ def end_all() -> None:
             process.kill()
 
 
-def ended(process: subprocess.Popen, timeout: float = 240) -> Ended:
+def ended(process: subprocess.Popen, timeout: float = 400) -> Ended:
     """Wait for what ``start`` started."""
     out, err = process.communicate(timeout=timeout)
     return Ended(process.returncode, out, err)

@@ -33,7 +33,7 @@ DIFFERENT = ("seconds", "training_seconds", "tasks_per_second", "peak_memory_mib
 
 def wait_for(process: subprocess.Popen, seen: Callable[[], bool]) -> None:
     """Until ``seen()``; it polls without a pause, since some moments last a millisecond."""
-    until = time.monotonic() + 120
+    until = time.monotonic() + 400
     while not seen():
         assert process.poll() is None, "the run ended before the moment came"
         assert time.monotonic() < until

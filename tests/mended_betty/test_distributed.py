@@ -47,7 +47,7 @@ def two_processes(tmp_path_factory) -> list[dict]:
     errors = []
     try:
         for process in processes:
-            errors.append(process.communicate(timeout=100)[1])
+            errors.append(process.communicate(timeout=400)[1])
     finally:
         for process in processes:
             process.kill()

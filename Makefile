@@ -18,7 +18,7 @@ $(READY): pyproject.toml .ci/constraints.txt
 train: $(READY)
 	$(BIN)/accelerate launch --quiet --config_file engine_configs/accelerate/one_process.yaml launch/train.py --problem clutrr
 
-# As many workers as there are cores, four at most: each takes a GiB or two, and tests of several processes their own.
+# As many workers as there are cores, four at most, as tests of several processes start their own.
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 

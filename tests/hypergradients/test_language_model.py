@@ -231,7 +231,7 @@ def series(alpha, iterations):
         (ConjugateGradient(iterations=60), solve, 1e-8),
         (ConjugateGradient(iterations=60, alpha=0.1), solve, 1e-8),
     ],
-    ids=lambda given: getattr(given, "__name__", str(given)),  # without a function's address,
+    ids=lambda given: getattr(given, "__name__", str(given)),  # without a function's address
 )
 def test_implicit_methods_equal_a_dense_computation(case, method, inverse, tolerance):
     found = case(method, **ADAPT)

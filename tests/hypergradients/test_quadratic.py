@@ -92,7 +92,7 @@ def test_darts_and_sama_take_the_identity_for_the_inverse(method, radius, condit
     found = solve(given[0], method(radius=radius), *given[1:]).gradients["theta"]
     assert relative(found, form.scaled_first_order()) < 1e-8
     bound = (1 - torch.linalg.eigvalsh(form.matrix)).abs().max().item()
-    assert 0.05 < relative(found, form.implicit()) <= bound
+    assert 0.05 < relative(found, form.implicit()) <= bound * (1 + 1e-12)  # met exactly where A is a multiple of 1
 
 
 @pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.is_implicit])
